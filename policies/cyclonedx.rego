@@ -1,0 +1,36 @@
+# Reads CycloneDX documents. Rules of one's own may import it.
+package lib.cyclonedx
+
+# The hex SHA-256 of the artifact that the document describes. Undefined when
+# the document does not say, or says more than one.
+subject(sbom) := hex if {
+	main := sbom.metadata.component
+	digests := hashes(main) | versions(main)
+	count(digests) == 1
+	some hex in digests
+}
+
+hashes(component) := {lower(hash.content) |
+	some hash in component.hashes
+	hash.alg == "SHA-256"
+}
+
+# Where there is no hash list, scanners put the digest into the version.
+versions(component) := {lower(hex) |
+	not component.hashes
+	hex := trim_prefix(component.version, "sha256:")
+	hex != component.version
+}
+
+# name@version for messages, whichever of both there is.
+label(component) := sprintf("%s@%s", [full_name(component), component.version]) if component.version != ""
+
+label(component) := full_name(component) if not has_version(component)
+
+has_version(component) if component.version != ""
+
+full_name(component) := sprintf("%s/%s", [component.group, component.name]) if component.group != ""
+
+full_name(component) := component.name if not has_group(component)
+
+has_group(component) if component.group != ""
