@@ -22,15 +22,23 @@ versions(component) := {lower(hex) |
 	hex != component.version
 }
 
-# name@version for messages, whichever of both there is.
+# name@version for messages, as far as there is one.
 label(component) := sprintf("%s@%s", [full_name(component), component.version]) if component.version != ""
 
 label(component) := full_name(component) if not has_version(component)
 
 has_version(component) if component.version != ""
 
-full_name(component) := sprintf("%s/%s", [component.group, component.name]) if component.group != ""
+# group/name, or the name alone. Every component has one, so that no rule is
+# undefined because of a component without.
+full_name(component) := sprintf("%s/%s", [component.group, component.name]) if {
+	component.group != ""
+	component.name
+}
 
-full_name(component) := component.name if not has_group(component)
+full_name(component) := object.get(component, "name", "a component without name") if not has_group(component)
 
-has_group(component) if component.group != ""
+has_group(component) if {
+	component.group != ""
+	component.name
+}

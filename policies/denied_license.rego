@@ -13,18 +13,14 @@ deny contains finding(artifact, component, text) if {
 	count(denied_texts) > 0
 	some artifact in input.artifacts
 	some component in artifact.sbom.components
-	some text in texts(component) & denied_texts
+	some text in (texts(component) & denied_texts)
 }
 
-# Components inside components.
 deny contains finding(artifact, component, text) if {
-	count(patterns) > 0
+	count(denied_texts) > 0
 	some artifact in input.artifacts
-	some outer in artifact.sbom.components
-	walk(outer.components, [_, component])
-	component.name
-	some text in texts(component)
-	denied_text(text)
+	some component in nested(artifact)
+	some text in (texts(component) & denied_texts)
 }
 
 deny contains {
@@ -56,24 +52,41 @@ patterns contains lower(entry) if {
 	is_string(entry)
 }
 
+# Components inside components.
+nested(artifact) := [component |
+	walk(artifact.sbom.components[_].components, [_, component])
+	component.licenses
+]
+
 # Few distinct licences stand behind thousands of components.
-distinct contains input.artifacts[_].sbom.components[_].licenses[_].license.id
+names contains input.artifacts[_].sbom.components[_].licenses[_].license.id
 
-distinct contains input.artifacts[_].sbom.components[_].licenses[_].license.name
+names contains input.artifacts[_].sbom.components[_].licenses[_].license.name
 
-distinct contains input.artifacts[_].sbom.components[_].licenses[_].expression
+names contains name if {
+	some component in nested(input.artifacts[_])
+	some name in (texts(component) - {text | text := component.licenses[_].expression})
+}
+
+expressions contains input.artifacts[_].sbom.components[_].licenses[_].expression
+
+expressions contains nested(input.artifacts[_])[_].licenses[_].expression
 
 denied_texts contains text if {
 	count(patterns) > 0
-	some text in distinct
-	denied_text(text)
+	some text in names
+	denied(tidy(text))
 }
 
-texts(component) := {text | text := component.licenses[_].license.id} |
-	{text | text := component.licenses[_].license.name} |
-	{text | text := component.licenses[_].expression}
+denied_texts contains text if {
+	count(patterns) > 0
+	some text in expressions
+	expression_denied(tidy(text))
+}
 
-denied_text(text) if expression_denied(trim_space(regex.replace(lower(text), `\s+`, " ")))
+texts(component) := ({text | text := component.licenses[_].license.id} | {text | text := component.licenses[_].license.name}) | {text | text := component.licenses[_].expression}
+
+tidy(text) := trim_space(regex.replace(lower(text), `\s+`, " "))
 
 expression_denied(expression) if {
 	not contains(expression, "(")
@@ -88,9 +101,6 @@ expression_denied(expression) if {
 	some term in regex.split(`\s*[()]\s*|\s+or\s+|\s+and\s+`, expression)
 	denied(term)
 }
-
-# The text as a whole: a licence's name may hold "or" and parentheses.
-expression_denied(expression) if denied(expression)
 
 # An exception ("GPL-2.0-only WITH Classpath-exception-2.0") does not lift the
 # denial of the licence itself.

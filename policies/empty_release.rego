@@ -24,10 +24,13 @@ deny contains {
 	"input": "object",
 	"fix": "add the probe object (sluice bpf)",
 } if {
-	not identified(input.object)
+	not identified(object.get(input, "object", {}))
 }
 
-has_artifacts if count(input.artifacts) > 0
+has_artifacts if {
+	is_array(input.artifacts)
+	count(input.artifacts) > 0
+}
 
 identified(item) if {
 	item.path != ""

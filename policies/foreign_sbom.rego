@@ -23,7 +23,7 @@ belongs(item) if {
 	cyclonedx.subject(item.sbom) == digest(item)
 }
 
-digest(item) := lower(trim_prefix(item.sha256, "sha256:"))
+digest(item) := lower(trim_prefix(object.get(item, "sha256", ""), "sha256:"))
 
 described(sbom) := sprintf("sha256 %s", [cyclonedx.subject(sbom)])
 

@@ -14,9 +14,9 @@ deny contains unsigned("SBOM of the artifact", location.of(artifact)) if {
 	not artifact.sbom_signed
 }
 
-deny contains unsigned("eBPF object", location.of(input.object)) if not input.object.signed
+deny contains unsigned("eBPF object", location.of(object.get(input, "object", {}))) if not input.object.signed
 
-deny contains unsigned("SBOM of the eBPF object", location.of(input.object)) if not input.object.sbom_signed
+deny contains unsigned("SBOM of the eBPF object", location.of(object.get(input, "object", {}))) if not input.object.sbom_signed
 
 # A release for platforms that are not Linux has no image.
 deny contains unsigned("image", input.image.digest) if {

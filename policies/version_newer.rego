@@ -6,11 +6,14 @@ package sluice.builtin.version_newer
 import data.lib.semver
 
 deny contains {
-	"message": sprintf("version %s is not newer than %s, which runs", [input.release.version, input.release.running]),
+	"message": sprintf("version %s is not newer than %s, which runs", [input.release.version, running]),
 	"input": "release.version",
 	"fix": "release a higher version; to return to an older one use sluice rollback",
 } if {
 	semver.valid(input.release.version)
-	not input.release.running == ""
-	not semver.newer(input.release.version, input.release.running)
+	running != ""
+	not semver.newer(input.release.version, running)
 }
+
+# That nothing runs must be said, by "".
+running := object.get(input, ["release", "running"], "an unknown version")

@@ -8,27 +8,33 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 )
 
-// checkPackage refuses a user's module whose package would never be asked, or
+// checkModule refuses a user's module that would never be asked, or that
 // would meddle with a shipped one.
-func checkPackage(file string, module *ast.Module, reserved map[string]bool) error {
+func checkModule(file string, module *ast.Module, reserved map[string]bool) error {
 	path := module.Package.Path.String()
-	problem := func(why, fix string) error {
-		return &LoadError{File: file, Line: module.Package.Location.Row, Why: why, Fix: fix}
-	}
 	name := strings.TrimPrefix(path, "data.")
+	problem := func(line int, why, fix string) error {
+		return &LoadError{File: file, Line: line, Why: why, Fix: fix}
+	}
+	row := module.Package.Location.Row
 	for taken := range reserved {
 		if overlaps(path, taken) || overlaps(path, strings.TrimSuffix(builtinPrefix, ".")) {
-			return problem(fmt.Sprintf("package %s belongs to the built-in rules", name),
+			return problem(row, fmt.Sprintf("package %s belongs to the built-in rules", name),
 				"rules can only be added: use a package of your own, such as package sluice.mine")
 		}
 	}
-	isHelper := strings.HasPrefix(path, "data.lib.")
-	if !isHelper && !strings.HasPrefix(path, "data.sluice.") {
-		return problem(fmt.Sprintf("package %s would never be asked", name),
+	helper := strings.HasPrefix(path, "data.lib.")
+	if !helper && !strings.HasPrefix(path, "data.sluice.") {
+		return problem(row, fmt.Sprintf("package %s would never be asked", name),
 			"use package sluice.<name> for rules and package lib.<name> for functions they share")
 	}
-	if at := definesDeny(module); isHelper && at != nil {
-		return &LoadError{File: file, Line: at.Row, Why: "deny in a lib package would never be asked", Fix: "move it to package sluice.<name>"}
+	switch at := definesDeny(module); {
+	case at == nil:
+		return nil
+	case isTest(file):
+		return problem(at.Row, "deny in a test file would never be asked", "move it to a file whose name does not end in _test.rego")
+	case helper:
+		return problem(at.Row, "deny in a lib package would never be asked", "move it to package sluice.<name>")
 	}
 	return nil
 }
@@ -37,14 +43,6 @@ func checkPackage(file string, module *ast.Module, reserved map[string]bool) err
 func overlaps(a, b string) bool {
 	return a == b || strings.HasPrefix(a, b+".") || strings.HasPrefix(b, a+".") ||
 		strings.HasPrefix(a, b+"[") || strings.HasPrefix(b, a+"[")
-}
-
-// checkTest refuses a test file that holds a rule: it would not be evaluated.
-func checkTest(file string, module *ast.Module) error {
-	if at := definesDeny(module); at != nil {
-		return &LoadError{File: file, Line: at.Row, Why: "deny in a test file would never be asked", Fix: "move it to a file whose name does not end in _test.rego"}
-	}
-	return nil
 }
 
 // definesDeny gives the place of the first rule that defines deny.

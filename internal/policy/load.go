@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,41 +50,52 @@ type ruleSet struct {
 	rules   []rule
 }
 
-const builtinPrefix = "data.sluice.builtin."
+const (
+	builtinPrefix = "data.sluice.builtin." // packages of the shipped rules
+	shippedPrefix = "builtin:"             // in file names, so that no directory of a user has the same
+)
 
-// builtins parses the shipped rules once.
-var builtins = sync.OnceValues(func() (map[string]*ast.Module, error) {
+// shipped parses the files of package policies once, tests included.
+var shipped = sync.OnceValues(func() (map[string]*ast.Module, error) {
+	files, err := fs.Glob(policies.FS, "*.rego")
+	if err != nil {
+		return nil, err
+	}
 	modules := map[string]*ast.Module{}
-	err := fs.WalkDir(policies.FS, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !isRule(path) {
-			return err
-		}
-		text, err := fs.ReadFile(policies.FS, path)
+	for _, file := range files {
+		text, err := fs.ReadFile(policies.FS, file)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		modules["builtin/"+path], err = parse("builtin/"+path, text)
-		return err
-	})
-	return modules, err
+		if modules[shippedPrefix+file], err = parse(shippedPrefix+file, text); err != nil {
+			return nil, err
+		}
+	}
+	return modules, nil
 })
-
-func isRule(path string) bool {
-	return strings.HasSuffix(path, ".rego") && !isTest(path)
-}
 
 func isTest(path string) bool { return strings.HasSuffix(path, "_test.rego") }
 
 // load collects the shipped rules and those of the directories.
 func load(dirs []string) (*ruleSet, error) {
-	shipped, err := builtins()
+	all, err := loadAll(dirs)
 	if err != nil {
 		return nil, err
 	}
-	set := &ruleSet{modules: map[string]*ast.Module{}}
+	set := &ruleSet{modules: withoutTests(all)}
+	set.rules, err = findRules(set.modules)
+	return set, err
+}
+
+// loadAll is load with the tests.
+func loadAll(dirs []string) (map[string]*ast.Module, error) {
+	own, err := shipped()
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(own)
 	reserved := map[string]bool{}
-	for file, module := range shipped {
-		set.modules[file] = module
+	for _, module := range own {
 		reserved[module.Package.Path.String()] = true
 	}
 	var errs []error
@@ -91,21 +103,18 @@ func load(dirs []string) (*ruleSet, error) {
 		modules, err := readDir(dir)
 		errs = append(errs, err)
 		for file, module := range modules {
-			errs = append(errs, checkPackage(file, module, reserved))
-			set.modules[file] = module
+			errs = append(errs, checkModule(file, module, reserved))
+			all[file] = module
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	set.rules, err = findRules(set.modules)
-	return set, err
+	return all, errors.Join(errs...)
 }
 
 // readDir parses every rule file below dir. A directory without any is an
 // error: somebody believes that it protects them.
 func readDir(dir string) (map[string]*ast.Module, error) {
 	modules := map[string]*ast.Module{}
+	rules := false
 	var errs []error
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -118,15 +127,16 @@ func readDir(dir string) (map[string]*ast.Module, error) {
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case module != nil && !isTest(path):
+		case module != nil:
 			modules[path] = module
+			rules = rules || !isTest(path)
 		}
 		return nil
 	})
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
-	if len(modules) == 0 {
+	if !rules {
 		return nil, &LoadError{File: dir, Why: "no rule in this directory", Fix: "add a .rego file, or take the directory out of the configuration"}
 	}
 	return modules, nil
@@ -151,11 +161,7 @@ func readFile(path string) (*ast.Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading policy: %w", err)
 	}
-	module, err := parse(path, text)
-	if err == nil && isTest(path) {
-		err = checkTest(path, module)
-	}
-	return module, err
+	return parse(path, text)
 }
 
 // parse reads one Rego v1 file.
@@ -164,16 +170,18 @@ func parse(file string, text []byte) (*ast.Module, error) {
 	if err != nil {
 		return nil, loadErrors(file, err)
 	}
-	if module == nil {
-		return nil, &LoadError{File: file, Why: "the file is empty", Fix: "start it with a package line, such as package sluice.mine"}
-	}
 	return module, nil
 }
 
 // loadErrors gives each problem that OPA found as a LoadError.
 func loadErrors(file string, err error) error {
 	var list ast.Errors
-	if !errors.As(err, &list) {
+	var single *ast.Error
+	switch {
+	case errors.As(err, &list):
+	case errors.As(err, &single):
+		list = ast.Errors{single}
+	default:
 		return &LoadError{File: file, Why: err.Error()}
 	}
 	var errs []error
