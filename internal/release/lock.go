@@ -47,7 +47,7 @@ func lockFile(path string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("locking ledger %s: %w", path, err)
 	}
-	lock.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0) // on a full disk the lock holds all the same
+	_, _ = lock.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0) // on a full disk the lock holds all the same
 	return lock, nil
 }
 
