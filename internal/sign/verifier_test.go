@@ -2,6 +2,8 @@ package sign
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -274,8 +276,23 @@ func TestVerifyingNeedsNoNetwork(t *testing.T) {
 	}
 }
 
+// fuzzKey returns the same Signer in every process: fuzzing runs in several,
+// which share their inputs.
+func fuzzKey(f *testing.F) *Signer {
+	f.Helper()
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		f.Fatal(err)
+	}
+	s, err := newSigner(private)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return s
+}
+
 func FuzzBlob(f *testing.F) {
-	s := newKey(f)
+	s := fuzzKey(f)
 	good := blob(f, s, artifact)
 	f.Add(good)
 	f.Add(attest(f, s, PredicateImage, struct{}{}))
@@ -291,7 +308,7 @@ func FuzzBlob(f *testing.F) {
 }
 
 func FuzzAttestation(f *testing.F) {
-	s := newKey(f)
+	s := fuzzKey(f)
 	good := attest(f, s, PredicateImage, map[string]string{"a": "b"})
 	f.Add(good)
 	f.Add(blob(f, s, artifact))
