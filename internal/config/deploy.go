@@ -47,7 +47,7 @@ type Gate struct {
 	// Largest probability that a release as bad as odds_ratio is passed.
 	Beta Ratio `json:"beta" default:"5%" min:"0.0001%" max:"50%"`
 	// How much slower is still called equal: noise of the machine, not of the release.
-	Tolerance Ratio `json:"tolerance" default:"15%" min:"0%" max:"1000%"`
+	Tolerance Ratio `json:"tolerance" default:"15%" min:"1%" max:"1000%"`
 	// How bad a release must not be to pass: the odds of a slow or failed request, new against stable.
 	OddsRatio float64 `json:"odds_ratio" default:"2" min:"1.05" max:"100"`
 	// Objectives that hold whatever the stable version does. Left out: none.
