@@ -76,7 +76,7 @@ func parseOptions(args []string, getenv func(string) string) (options, error) {
 		})
 	}
 	if err := fs.Parse(args); err != nil {
-		return options{}, err
+		return options{}, fmt.Errorf("%w (see shop -help)", err)
 	}
 	if fs.NArg() > 0 {
 		return options{}, fmt.Errorf("unexpected argument %q: shop takes flags only, see shop -help", fs.Arg(0))
