@@ -36,28 +36,50 @@ type knob struct {
 // are looked up by name and others that begin with SHOP_ are left alone:
 // Kubernetes sets SHOP_PORT and SHOP_SERVICE_HOST for a Service named shop.
 var knobs = []knob{
-	{"listen", "SHOP_LISTEN", ":8080", "address for HTTP/1.1, h2c and gRPC; port 0 takes a free one",
-		func(o *options, s string) error { return setAddress(&o.Listen, s) }},
-	{"lame-duck", "SHOP_LAME_DUCK", "2s", "time to go on serving after SIGTERM, not ready any more",
-		func(o *options, s string) error { return setDuration(&o.LameDuck, s) }},
-	{"drain-timeout", "SHOP_DRAIN_TIMEOUT", "10s", "time for requests in flight after that",
-		func(o *options, s string) error { return setDuration(&o.DrainTimeout, s) }},
-	{"latency", "SHOP_LATENCY", "2ms", "median of the lognormal base latency, slept",
-		func(o *options, s string) error { return setDuration(&o.Faults.Latency, s) }},
-	{"latency-sigma", "SHOP_LATENCY_SIGMA", "0.3", "sigma of the base latency, 0 to 3",
-		func(o *options, s string) error { return setNumber(&o.Faults.LatencySigma, s, 0, 3) }},
-	{"extra-latency", "SHOP_EXTRA_LATENCY", "0s", "added to every request",
-		func(o *options, s string) error { return setDuration(&o.Faults.ExtraLatency, s) }},
-	{"tail-ratio", "SHOP_TAIL_RATIO", "0", "share of requests in the slow tail, 0 to 1",
-		func(o *options, s string) error { return setNumber(&o.Faults.TailRatio, s, 0, 1) }},
-	{"tail-factor", "SHOP_TAIL_FACTOR", "10", "how many times slower the tail is, 1 to 1000",
-		func(o *options, s string) error { return setNumber(&o.Faults.TailFactor, s, 1, 1000) }},
-	{"error-ratio", "SHOP_ERROR_RATIO", "0", "share of requests answered with 500 or INTERNAL, 0 to 1",
-		func(o *options, s string) error { return setNumber(&o.Faults.ErrorRatio, s, 0, 1) }},
-	{"leak-bytes", "SHOP_LEAK_BYTES", "0", "memory lost with every request, up to 1 GiB",
-		func(o *options, s string) error { return setBytes(&o.Faults.LeakBytes, s) }},
-	{"cpu", "SHOP_CPU", "0s", "processor time burnt by every request",
-		func(o *options, s string) error { return setDuration(&o.Faults.CPU, s) }},
+	{
+		"listen", "SHOP_LISTEN", ":8080", "address for HTTP/1.1, h2c and gRPC; port 0 takes a free one",
+		func(o *options, s string) error { return setAddress(&o.Listen, s) },
+	},
+	{
+		"lame-duck", "SHOP_LAME_DUCK", "2s", "time to go on serving after SIGTERM, not ready any more",
+		func(o *options, s string) error { return setDuration(&o.LameDuck, s) },
+	},
+	{
+		"drain-timeout", "SHOP_DRAIN_TIMEOUT", "10s", "time for requests in flight after that",
+		func(o *options, s string) error { return setDuration(&o.DrainTimeout, s) },
+	},
+	{
+		"latency", "SHOP_LATENCY", "2ms", "median of the lognormal base latency, slept",
+		func(o *options, s string) error { return setDuration(&o.Faults.Latency, s) },
+	},
+	{
+		"latency-sigma", "SHOP_LATENCY_SIGMA", "0.3", "sigma of the base latency, 0 to 3",
+		func(o *options, s string) error { return setNumber(&o.Faults.LatencySigma, s, 0, 3) },
+	},
+	{
+		"extra-latency", "SHOP_EXTRA_LATENCY", "0s", "added to every request",
+		func(o *options, s string) error { return setDuration(&o.Faults.ExtraLatency, s) },
+	},
+	{
+		"tail-ratio", "SHOP_TAIL_RATIO", "0", "share of requests in the slow tail, 0 to 1",
+		func(o *options, s string) error { return setNumber(&o.Faults.TailRatio, s, 0, 1) },
+	},
+	{
+		"tail-factor", "SHOP_TAIL_FACTOR", "10", "how many times slower the tail is, 1 to 1000",
+		func(o *options, s string) error { return setNumber(&o.Faults.TailFactor, s, 1, 1000) },
+	},
+	{
+		"error-ratio", "SHOP_ERROR_RATIO", "0", "share of requests answered with 500 or INTERNAL, 0 to 1",
+		func(o *options, s string) error { return setNumber(&o.Faults.ErrorRatio, s, 0, 1) },
+	},
+	{
+		"leak-bytes", "SHOP_LEAK_BYTES", "0", "memory lost with every request, up to 1 GiB",
+		func(o *options, s string) error { return setBytes(&o.Faults.LeakBytes, s) },
+	},
+	{
+		"cpu", "SHOP_CPU", "0s", "processor time burnt by every request",
+		func(o *options, s string) error { return setDuration(&o.Faults.CPU, s) },
+	},
 }
 
 // parseOptions reads the flags, with defaults from the environment. Every error
