@@ -1,0 +1,72 @@
+package gate
+
+import "math"
+
+// dispersion estimates by how much the canary's share of the bad requests
+// varies more from block to block than chance allows. Requests within a second
+// share a garbage collection or a stolen processor, so they tell less than
+// their number says: evidence is divided by the factor. That keeps an e-value
+// one (Jensen: E[(e^ℓ)^(1/d)] ≤ 1 for d ≥ 1, d known before the block).
+//
+// It compares neighbouring windows of 1, 5, 15 and 60 blocks (von Neumann's
+// mean square successive difference, 1941): a canary that is constantly worse
+// is not noise, and cancels in the difference.
+type dispersion struct{ scales [4]scale }
+
+// scale sums what was seen and what chance explains over windows of its size.
+type scale struct {
+	blocks             int // in the current window
+	excess, variance   float64
+	before, varBefore  float64 // the previous window
+	windows            int
+	squares, explained float64
+}
+
+// scaleBlocks are the sizes of the windows.
+var scaleBlocks = [4]int{1, 5, 15, 60}
+
+// minPairs and minEvents are what an estimate needs to count: pairs of windows
+// and, in units of variance, bad requests that could have been either side's.
+const (
+	minPairs  = 8
+	minEvents = 8
+)
+
+// add notes one block.
+func (d *dispersion) add(t table) {
+	mean, variance := t.expected()
+	for i := range d.scales {
+		d.scales[i].add(float64(t.kc)-mean, variance, scaleBlocks[i])
+	}
+}
+
+func (s *scale) add(excess, variance float64, size int) {
+	s.excess += excess
+	s.variance += variance
+	if s.blocks++; s.blocks < size {
+		return
+	}
+	if s.windows > 0 {
+		diff := s.excess - s.before
+		s.squares += diff * diff / 2
+		s.explained += (s.variance + s.varBefore) / 2
+	}
+	s.windows++
+	s.before, s.varBefore = s.excess, s.variance
+	s.blocks, s.excess, s.variance = 0, 0, 0
+}
+
+// factor is d ≥ 1, the largest of the four scales. An estimate from m pairs is
+// first lowered by two standard errors, about 2·√(3/m) of it: evidence of
+// noise is demanded before power is given up.
+func (d *dispersion) factor() float64 {
+	factor := 1.0
+	for _, s := range d.scales {
+		m := float64(s.windows - 1)
+		if m < minPairs || s.explained < minEvents {
+			continue
+		}
+		factor = max(factor, s.squares/s.explained/(1+2*math.Sqrt(3/m)))
+	}
+	return factor
+}
