@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,7 @@ func TestDrainLosesNothing(t *testing.T) {
 			call := send(t)
 			done := make(chan struct{})
 			var wg sync.WaitGroup
-			for range 8 {
+			for range 16 {
 				wg.Go(func() {
 					for {
 						select {
@@ -196,4 +197,32 @@ func TestConnectionsAreToldToGoElsewhere(t *testing.T) {
 	if resp.StatusCode != http.StatusOK || !resp.Close {
 		t.Errorf("a lame duck answered %s with Connection: close %t; want 200 and true", resp.Status, resp.Close)
 	}
+	late, reused := client(t, true), 0
+	for range 20 {
+		if getReused(t, late, "http://"+s.addr+"/work") {
+			reused++
+		}
+	}
+	if reused != 19 {
+		t.Errorf("a late HTTP/2 connection was reused %d times, want 19", reused)
+	}
+}
+
+// getReused says whether the request went over a connection that was there.
+func getReused(t *testing.T, c *http.Client, url string) (reused bool) {
+	t.Helper()
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	return reused
 }

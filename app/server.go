@@ -56,6 +56,7 @@ func newServer(o options, tracing *tracing, stderr io.Writer) *server {
 	s.http = &http.Server{
 		Handler:           s,
 		Protocols:         protocols,
+		ConnContext:       s.markLate,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       2 * time.Minute,
@@ -66,11 +67,23 @@ func newServer(o options, tracing *tracing, stderr io.Writer) *server {
 	return s
 }
 
+// lateConn marks connections that were accepted while draining. Over HTTP/2 they
+// are left in peace until the end: a call that crossed the GOAWAY of an old
+// connection is repeated on a new one, and gRPC clients repeat it only once.
+type lateConn struct{}
+
+func (s *server) markLate(ctx context.Context, _ net.Conn) context.Context {
+	if s.draining.Load() {
+		return context.WithValue(ctx, lateConn{}, true)
+	}
+	return ctx
+}
+
 // ServeHTTP is the door for every request of every protocol.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.inFlight.Add(1)
 	defer s.inFlight.Add(-1)
-	if s.draining.Load() {
+	if s.draining.Load() && (r.ProtoMajor < 2 || r.Context().Value(lateConn{}) == nil) {
 		// HTTP/1.1 clients open their next connection elsewhere; net/http turns
 		// it into a GOAWAY for HTTP/2. No connection is closed under a request.
 		w.Header().Set("Connection", "close")
