@@ -1,0 +1,48 @@
+# Bare make lists the targets. CI runs every one of them (.ci/run).
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+SLUICE   = bin/sluice
+# The race detector needs cgo; everything else is built without.
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/sluice
+	$(GO) build -o $(SLUICE) ./cmd/sluice
+
+.PHONY: demo
+demo: setup-demo build ## ship five releases of the sample service under load (needs root; at most 4 minutes once built)
+	$(GO) run ./internal/demo -sluice $(SLUICE)
+
+.PHONY: test
+test: setup-test build lint generate-check ## run every check and test (kernel tests need root)
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## gofumpt, vet and staticcheck
+	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v _bpfe)); test -z "$$out" || { echo "not gofumpt-ed:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+.PHONY: generate
+generate: ## compile the eBPF objects and write generated files again (needs clang-19)
+	$(GO) generate ./...
+
+.PHONY: generate-check
+generate-check: generate ## fail if a generated file is not what its source makes
+	@git diff --exit-code --stat -- '*.o' '*_bpfel.go' '*.h' docs/sluice.schema.json || { echo "generated files differ from their sources: run make generate and commit" >&2; exit 1; }
+
+.PHONY: setup-demo setup-test
+setup-demo:
+	@tools/setup.sh demo
+setup-test:
+	@tools/setup.sh test
+
+.PHONY: clean
+clean: ## stop the sample service and remove bin and out
+	@test ! -x $(SLUICE) || $(SLUICE) down
+	rm -rf bin out

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/pipeline"
+)
+
+func gateCommand() *cobra.Command {
+	var o options
+	var id int
+	var asConfigured bool
+	cmd := &cobra.Command{
+		Use: "gate", Short: "Judge a recorded rollout again, with its evidence", Args: cobra.NoArgs,
+		Long: `Gate takes the samples that a rollout recorded and judges them again: with the
+settings that were in force the verdict is the same, byte for byte. With
+--as-configured it answers what the settings in sluice.yaml would have said.
+The exit status is the verdict.`,
+		Example: `  sluice gate                          the newest rollout
+  sluice gate --version v1.2.0         the newest one of a version
+  sluice gate --rollout 3 --as-configured -o json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			asJSON, err := o.json()
+			if err != nil {
+				return err
+			}
+			out, err := filepath.Abs(o.out)
+			if err != nil {
+				return fmt.Errorf("finding the out folder: %w", err)
+			}
+			dir, err := pipeline.RolloutDir(out, id, o.version)
+			if err != nil {
+				return err
+			}
+			var with *gate.Config
+			if asConfigured {
+				cfg, _, err := o.config()
+				if err != nil {
+					return err
+				}
+				g := pipeline.GateConfig(cfg.Deploy.Gate)
+				with = &g
+			}
+			v, rec, err := pipeline.Replay(dir, with)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), v)
+			} else {
+				printVerdict(cmd, v)
+			}
+			if err != nil || v.Outcome == gate.Pass {
+				return err
+			}
+			return verdictError{v, rec.Record.Version}
+		},
+	}
+	o.addFile(cmd)
+	o.addVersion(cmd)
+	o.addFormat(cmd)
+	cmd.Flags().IntVar(&id, "rollout", 0, "number of the rollout in the ledger (default: the newest)")
+	cmd.Flags().BoolVar(&asConfigured, "as-configured", false, "judge by the settings in the file instead of those recorded")
+	return cmd
+}
+
+func printVerdict(cmd *cobra.Command, v gate.Verdict) {
+	for _, c := range v.Checks {
+		fmt.Fprintln(cmd.OutOrStdout(), c)
+	}
+}
+
+// verdictError is a verdict that is no pass.
+type verdictError struct {
+	gate.Verdict
+	version string
+}
+
+func (e verdictError) Error() string {
+	return fmt.Sprintf("gate: %s: %s: %s", e.version, e.Outcome, e.Reason)
+}
+
+func (e verdictError) ExitCode() int { return e.Outcome.ExitCode() }

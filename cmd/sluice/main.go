@@ -1,0 +1,66 @@
+// Command sluice builds a Go service for every platform, proves what it built,
+// and rolls it out beside the version that serves, judged by an eBPF probe.
+//
+// Results go to stdout, everything else to stderr. The exit status is the
+// verdict: 0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 no data,
+// 5 measurement not to be trusted, 6 worth another try, 130 interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main without the exit, for the tests.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if !errors.As(err, new(saidError)) {
+		fmt.Fprintf(stderr, "sluice: %v\n", err)
+	}
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "sluice: hint: %s\n", hint)
+	}
+	return exitCode(ctx, err)
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sluice",
+		Short: "Build, prove and roll out a Go service, judged by the kernel",
+		Long: `Sluice builds a Go service for every platform, proves what it built, and rolls
+it out beside the version that serves. An eBPF probe measures every request of
+both; the new version is promoted only when the evidence says it is not worse.`,
+		Example: `  sluice run --version v1.0.0        build, sign, publish, roll out
+  sluice history                     what was rolled out, and how it ended
+  sluice rollback                    back to the version before
+  sluice doctor                      what this machine can and cannot do`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+	}
+	root.SetVersionTemplate("sluice {{.Version}}\n")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(runCommand(), publishCommand(), deployCommand())
+	root.AddCommand(stepCommands()...)
+	root.AddCommand(verifyCommand(), gateCommand(), rollbackCommand(), historyCommand(), statusCommand(), downCommand(),
+		checkCommand(), loadCommand())
+	return root
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/internal/pipeline"
+	"github.com/sluice-cd/sluice/internal/release"
+)
+
+func runCommand() *cobra.Command {
+	var o options
+	cmd := rolloutCommand(&o, pipeline.Main)
+	cmd.Use = "run [-- service arguments]"
+	cmd.Short = "Build, prove, publish and roll out a release: the main job"
+	cmd.Long = `Run does the whole list: build, pack, bpf, sbom, image, sign, policy, publish,
+load, canary, gate, promote or rollback, record. What has not changed since the
+last time is not done again. The version that loses is drained and ended; the
+version that wins keeps running when sluice has ended.`
+	cmd.Example = `  sluice run --version v1.1.0
+  sluice run --version v1.2.0 --env SHOP_LATENCY=8ms     a slower one, to see it fail
+  sluice run --version v1.2.0 -o json | jq .verdict`
+	return cmd
+}
+
+func deployCommand() *cobra.Command {
+	var o options
+	cmd := rolloutCommand(&o, pipeline.Deploy)
+	cmd.Use = "deploy [-- service arguments]"
+	cmd.Short = "Roll out a release that was published before: the second half of run"
+	cmd.Long = `Deploy takes a release from the out folder as sluice publish left it there,
+verifies its signature, every digest and the probe object, and rolls it out.`
+	cmd.Example = `  sluice publish --version v1.1.0 && sluice deploy --version v1.1.0`
+	return cmd
+}
+
+// rolloutCommand is a command that may end with a rollout.
+func rolloutCommand(o *options, steps func(pipeline.Job) ([]pipeline.Step, *pipeline.Rollout)) *cobra.Command {
+	var reproduce, dryRun bool
+	cmd := &cobra.Command{
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, err := o.json()
+			if err != nil {
+				return err
+			}
+			j, err := o.job(cmd.Context(), args)
+			if err != nil {
+				return err
+			}
+			p := newProgress(cmd.ErrOrStderr())
+			j.Note, j.Verify = p.noting(), reproduce
+			list, rollout := steps(j)
+			rollout.OnLook = p.look
+			if dryRun {
+				return printPlan(cmd.OutOrStdout(), j, list)
+			}
+			runErr := pipeline.Run(cmd.Context(), list, p.event)
+			return finish(cmd.OutOrStdout(), j, p, rollout, asJSON, runErr)
+		},
+	}
+	o.addFile(cmd)
+	o.addVersion(cmd)
+	o.addFormat(cmd)
+	o.addEnv(cmd)
+	cmd.Flags().BoolVar(&reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+// Outcome is the result of a run in JSON.
+type Outcome struct {
+	Version string           `json:"version"`
+	Outcome string           `json:"outcome"`
+	Verdict string           `json:"verdict"`
+	Trigger string           `json:"trigger"`
+	Reason  string           `json:"reason,omitempty"`
+	Error   string           `json:"error,omitempty"`
+	Record  *release.Record  `json:"record,omitempty"`
+	Steps   []pipeline.Event `json:"steps"`
+}
+
+// finish prints what a rollout came to.
+func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSON bool, runErr error) error {
+	out := Outcome{Version: j.Version, Steps: p.Events, Record: r.Record}
+	if rec := r.Record; rec != nil {
+		out.Outcome, out.Verdict, out.Trigger, out.Reason = string(rec.Outcome), rec.Verdict, string(rec.Trigger), rec.Reason
+	}
+	if runErr != nil {
+		out.Error = runErr.Error()
+	}
+	if asJSON {
+		if err := printJSON(w, out); err != nil {
+			return err
+		}
+		return runErr
+	}
+	if r.Record != nil {
+		fmt.Fprintf(w, "%s %s %s%s\n", j.Config.Name, j.Version, out.Outcome, because(out))
+	}
+	return runErr
+}
+
+// because is why a release was not promoted, in a few words.
+func because(o Outcome) string {
+	text := ""
+	if o.Verdict != "" {
+		text = ": " + o.Verdict
+	}
+	if o.Trigger != "" {
+		text += " (" + o.Trigger + ")"
+	}
+	if rec := o.Record; rec != nil && rec.BreachToTrafficMS != nil {
+		text += fmt.Sprintf(", traffic was back %.1f s after the first bad request", float64(*rec.BreachToTrafficMS)/1000)
+	}
+	return text
+}
+
+func printPlan(w io.Writer, j pipeline.Job, steps []pipeline.Step) error {
+	fmt.Fprintf(w, "would release %s %s into %s:\n", j.Config.Name, j.Version, j.Out)
+	for _, s := range steps {
+		fmt.Fprintf(w, "  %s\n", s)
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func publishCommand() *cobra.Command {
+	cmd := stepCommand("publish", "Make a release and publish it: the first half of run")
+	cmd.Example = `  sluice publish --version v1.1.0              into the OCI layout out/oci
+  sluice publish --version v1.1.0 -o json`
+	return cmd
+}
+
+// stepCommands are the steps that can be run alone. Each does the ones that it
+// builds on first; what has not changed is not done again.
+func stepCommands() []*cobra.Command {
+	return []*cobra.Command{
+		stepCommand("build", "Compile the service for every platform"),
+		stepCommand("pack", "Compress the binaries with UPX where that is worth it"),
+		stepCommand("bpf", "Check the probe object and put it into the release"),
+		stepCommand("sbom", "Write down what is inside every binary and the probe object"),
+		stepCommand("image", "Assemble the multi-arch image"),
+		stepCommand("sign", "Sign binaries, SBOMs, probe object, manifest and image"),
+		stepCommand("policy", "Ask the rules whether the release may go out"),
+	}
+}
+
+func stepCommand(name, short string) *cobra.Command {
+	var o options
+	var reproduce bool
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		Example: fmt.Sprintf("  sluice %s --version v1.1.0\n  sluice %s --version v1.1.0 -o json", name, name),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			asJSON, err := o.json()
+			if err != nil {
+				return err
+			}
+			j, err := o.job(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			p := newProgress(cmd.ErrOrStderr())
+			j.Note, j.Verify = p.noting(), reproduce
+			steps, _ := pipeline.Until(pipeline.Release(j), name)
+			return runSteps(cmd.Context(), cmd.OutOrStdout(), steps, p, asJSON)
+		},
+	}
+	o.addFile(cmd)
+	o.addVersion(cmd)
+	o.addFormat(cmd)
+	if name == "build" {
+		cmd.Flags().BoolVar(&reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
+	}
+	return cmd
+}
+
+// runSteps runs steps of the first half; in JSON the last one is printed with
+// what it made.
+func runSteps(ctx context.Context, w io.Writer, steps []pipeline.Step, p *progress, asJSON bool) error {
+	err := pipeline.Run(ctx, steps, p.event)
+	if !asJSON {
+		return err
+	}
+	if printErr := printJSON(w, map[string]any{"steps": p.Events, "result": pipeline.Made(steps[len(steps)-1])}); printErr != nil {
+		return printErr
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/sluice-cd/sluice/bpf/bind"
+)
+
+// settle is how long a service that did not name its port may take from its
+// first listening socket to its last.
+const settle = 250 * time.Millisecond
+
+// ready waits until the version listens and answers, and returns its listening
+// socket. The caller closes it.
+func (a *Arm) ready(ctx context.Context, mover *bind.Mover) (socket, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.Start)
+	defer cancel()
+	why := "it does not listen on a TCP port"
+	var first time.Time
+	for {
+		found, err := a.listeners(mover)
+		if err != nil {
+			return socket{}, err
+		}
+		if len(found) > 0 && first.IsZero() {
+			first = time.Now()
+		}
+		if len(found) > 0 && (a.Port != 0 || time.Since(first) >= settle) {
+			var s socket
+			var ok bool
+			if s, why, ok = a.choose(ctx, found, mover); ok {
+				return s, nil
+			}
+		} else {
+			closeAll(found)
+		}
+		select {
+		case <-a.gone:
+			return socket{}, &StartError{Version: a.Version, Reason: "its process ended", Log: tail(a.Log)}
+		case <-ctx.Done():
+			reason := fmt.Sprintf("not ready after %v: %s", a.Start, why)
+			return socket{}, &StartError{Version: a.Version, Reason: reason, Log: tail(a.Log), Err: context.Cause(ctx)}
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// listeners borrows the listening sockets of the version; with a configured
+// port only those that it asked for under that number.
+func (a *Arm) listeners(mover *bind.Mover) ([]socket, error) {
+	all, err := sockets(a.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	var found []socket
+	for _, s := range all {
+		if s.listening && (a.Port == 0 || asked(s, mover) == a.Port) {
+			found = append(found, s)
+		} else {
+			s.close()
+		}
+	}
+	return found, nil
+}
+
+// asked is the port that the service had asked for.
+func asked(s socket, mover *bind.Mover) int {
+	if port, ok := mover.Requested(s.cookie); ok {
+		return int(port)
+	}
+	return int(s.local.Port())
+}
+
+// choose returns the one listening socket that is ready, closing the others.
+// Of several that are ready the port has to be named, unless they share it.
+func (a *Arm) choose(ctx context.Context, found []socket, mover *bind.Mover) (_ socket, why string, ok bool) {
+	var fit []socket
+	for _, s := range found {
+		if err := a.healthy(ctx, s.local); err != nil {
+			why = err.Error()
+			s.close()
+			continue
+		}
+		fit = append(fit, s)
+	}
+	if len(fit) == 0 {
+		return socket{}, why, false
+	}
+	ports := map[uint16]bool{}
+	var names []string
+	for _, s := range fit {
+		ports[s.local.Port()] = true
+		names = append(names, fmt.Sprint(asked(s, mover)))
+	}
+	if len(ports) > 1 {
+		closeAll(fit)
+		return socket{}, fmt.Sprintf("it listens on ports %s; name one as service.port", strings.Join(names, ", ")), false
+	}
+	closeAll(fit[1:])
+	return fit[0], "", true
+}
+
+// healthy asks the health path once, or connects where there is none.
+func (a *Arm) healthy(ctx context.Context, addr netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var err error
+	for _, target := range reachable(addr) {
+		if err = a.askHealth(ctx, target); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (a *Arm) askHealth(ctx context.Context, addr netip.AddrPort) error {
+	if a.Health == "" {
+		return connect(ctx, addr)
+	}
+	status, err := get(ctx, addr, a.Health)
+	if err == nil && status/100 != 2 {
+		err = fmt.Errorf("GET %s answers %d", a.Health, status)
+	}
+	return err
+}
+
+// reachable lists the addresses at which a listener can be reached from here.
+func reachable(addr netip.AddrPort) []netip.AddrPort {
+	if !addr.Addr().IsUnspecified() {
+		return []netip.AddrPort{addr}
+	}
+	list := []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())}
+	if addr.Addr().Is6() {
+		list = append(list, netip.AddrPortFrom(netip.IPv6Loopback(), addr.Port()))
+	}
+	return list
+}
+
+func connect(ctx context.Context, addr netip.AddrPort) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// get makes one HTTP/1.1 request on a connection of its own and returns the
+// status.
+func get(ctx context.Context, addr netip.AddrPort, path string) (status int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
+	return resp.StatusCode, nil
+}

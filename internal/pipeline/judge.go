@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sluice-cd/sluice/deploy/canary"
+	"github.com/sluice-cd/sluice/internal/config"
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/source"
+)
+
+// Judge gives the release traffic step by step, for as long as the gate agrees.
+type Judge struct{ *Rollout }
+
+func (Judge) String() string { return "gate" }
+
+// Run returns a *VerdictError unless the release passed.
+func (s Judge) Run(ctx context.Context) (string, error) {
+	switch {
+	case !s.began:
+		return "", Skip{}
+	case s.first:
+		s.result.Promote, s.result.Reason = true, "first release: no version to compare it with"
+		return "", Skip{s.result.Reason}
+	}
+	src, err := s.source()
+	if err != nil {
+		return "", err
+	}
+	g, err := gate.New(GateConfig(s.Config.Deploy.Gate))
+	if err != nil {
+		return "", err
+	}
+	s.shifted = true
+	s.result, err = canary.Rollout{
+		Plan: Plan(s.Config.Deploy.Canary), Target: s.target, Source: src, Judge: g, Report: s.look,
+	}.Run(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !s.result.Promote {
+		return "", &VerdictError{Outcome: s.result.Verdict.Outcome, Trigger: s.result.Trigger, Reason: s.result.Reason}
+	}
+	last := s.result.Looks[len(s.result.Looks)-1]
+	return fmt.Sprintf("pass after %d looks: %s", len(s.result.Looks), last.Outcome), nil
+}
+
+func (s Judge) source() (*source.Probe, error) {
+	stable, err := s.target.Stable().Cgroup.ID()
+	if err != nil {
+		return nil, err
+	}
+	newcomer, err := s.arm.Cgroup.ID()
+	if err != nil {
+		return nil, err
+	}
+	return source.NewProbe(s.probe, stable, newcomer, s.target.Front().Port(), s.Config.Deploy.Canary.Block.Std())
+}
+
+func (s Judge) look(l canary.Look) {
+	s.requests.Stable += l.Baseline.Requests
+	s.requests.Canary += l.Canary.Requests
+	if s.OnLook != nil {
+		s.OnLook(l)
+	}
+}
+
+// Plan is the rollout policy of a configuration.
+func Plan(c config.Canary) canary.Plan {
+	p := canary.Plan{Warmup: c.Warmup.Std(), Deadline: c.Deadline.Std()}
+	for _, s := range c.Steps {
+		p.Steps = append(p.Steps, canary.Step{Weight: int(s.Weight.Float()*canary.Full + 0.5), Min: s.Min.Std()})
+	}
+	return p
+}
+
+// GateConfig is the statistical configuration of a configuration.
+func GateConfig(c config.Gate) gate.Config {
+	g := gate.Config{Alpha: c.Alpha.Float(), Beta: c.Beta.Float(), Tolerance: c.Tolerance.Float(), OddsRatio: c.OddsRatio}
+	g.SLO.Latency, g.SLO.LatencyRatio = c.SLO.Latency.Threshold.Std(), c.SLO.Latency.Ratio.Float()
+	g.SLO.ErrorRatio = c.SLO.Errors.Float()
+	return g
+}

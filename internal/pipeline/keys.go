@@ -1,0 +1,97 @@
+package pipeline
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sluice-cd/sluice/internal/sign"
+)
+
+// signer opens the configured private key, or the key pair below the out
+// folder, which is made the first time it is needed.
+func (j Job) signer() (*sign.Signer, error) {
+	cfg := j.Config.Sign
+	if cfg.Key != "" {
+		return sign.OpenSigner(cfg.Key, []byte(os.Getenv(cfg.PassphraseEnv)))
+	}
+	dir := filepath.Join(j.Out, "keys")
+	pass, err := j.localPassphrase(dir)
+	if err != nil {
+		return nil, err
+	}
+	key := filepath.Join(dir, "cosign.key")
+	if _, err := os.Stat(key); errors.Is(err, fs.ErrNotExist) {
+		if _, _, err := sign.GenerateKey(dir, pass); err != nil {
+			return nil, err
+		}
+	}
+	return sign.OpenSigner(key, pass)
+}
+
+// localPassphrase is the configured passphrase, else one that is made up and
+// kept beside the local key, readable by its owner only.
+func (j Job) localPassphrase(dir string) ([]byte, error) {
+	if pass := os.Getenv(j.Config.Sign.PassphraseEnv); pass != "" {
+		return []byte(pass), nil
+	}
+	path := filepath.Join(dir, "passphrase")
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		return []byte(strings.TrimSpace(string(raw))), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the passphrase of the local key: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the folder of the local key: %w", err)
+	}
+	random := make([]byte, 24)
+	_, _ = rand.Read(random) // never fails
+	pass := []byte(hex.EncodeToString(random))
+	if err := os.WriteFile(path, append(pass, '\n'), 0o600); err != nil {
+		return nil, fmt.Errorf("writing the passphrase of the local key: %w", err)
+	}
+	return pass, nil
+}
+
+// verifier opens the public key that everything has to be signed with.
+func (j Job) verifier() (*sign.Verifier, error) {
+	cfg := j.Config.Sign
+	switch {
+	case cfg.PublicKey != "":
+		return sign.OpenVerifier(cfg.PublicKey)
+	case cfg.Key != "":
+		s, err := j.signer()
+		if err != nil {
+			return nil, err
+		}
+		return sign.NewVerifier(s.PublicPEM())
+	}
+	return sign.OpenVerifier(filepath.Join(j.Out, "keys", "cosign.pub"))
+}
+
+// bundlePath is where the signature of a file is.
+func bundlePath(file string) string { return file + ".sigstore.json" }
+
+// verified reads a file and its bundle and checks one against the other. What
+// it returns is what was verified, not what may be in the file a moment later.
+func verified(v *sign.Verifier, file string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading signed file: %w", err)
+	}
+	bundle, err := os.ReadFile(bundlePath(file))
+	if err != nil {
+		return nil, fmt.Errorf("reading signature: %w", err)
+	}
+	if err := v.Blob(data, bundle); err != nil {
+		return nil, fmt.Errorf("verifying %s: %w", file, err)
+	}
+	return data, nil
+}
