@@ -44,7 +44,7 @@ func firstDifference(a, b []byte) int {
 
 // cause names the likeliest reason for the difference, the surest first.
 func cause(bin Binary, again string, content []byte, sources, paths []string) string {
-	if digest, _, err := digestFile(bin.Path); err == nil && bin.Digest != "" && digest != bin.Digest {
+	if digest, _, err := Digest(bin.Path); err == nil && bin.Digest != "" && digest != bin.Digest {
 		return "the binary was changed after it was built"
 	}
 	if built, err := os.Stat(bin.Path); err == nil {

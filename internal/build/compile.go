@@ -103,7 +103,7 @@ func (b *builder) one(ctx context.Context, p Platform) (Binary, error) {
 		bin.UnstrippedBytes = size
 	}
 	var err error
-	if bin.Digest, bin.SizeBytes, err = digestFile(out); err != nil {
+	if bin.Digest, bin.SizeBytes, err = Digest(out); err != nil {
 		return bin, fmt.Errorf("measuring %s: %w", bin.Path, err)
 	}
 	return bin, nil

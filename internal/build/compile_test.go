@@ -40,7 +40,7 @@ func TestCompileEveryPlatform(t *testing.T) {
 		if other := DefaultPlatforms()[(i+1)%8]; CheckFormat(b.Path, other) == nil {
 			t.Errorf("%s passes for %s", b.Path, other)
 		}
-		digest, size, err := digestFile(b.Path)
+		digest, size, err := Digest(b.Path)
 		if err != nil || digest != b.Digest || size != b.SizeBytes || b.UnstrippedBytes != 0 {
 			t.Errorf("%+v, but the file has %s, %d bytes, %v", b, digest, size, err)
 		}
@@ -224,7 +224,7 @@ func TestFailedCompileKeepsWhatWasThere(t *testing.T) {
 	if _, err := Compile(t.Context(), o, nil); err == nil {
 		t.Fatal("compiled without the constant it needs")
 	}
-	if digest, _, err := digestFile(before[0].Path); err != nil || digest != before[0].Digest {
+	if digest, _, err := Digest(before[0].Path); err != nil || digest != before[0].Digest {
 		t.Errorf("got %s, %v, want %s", digest, err, before[0].Digest)
 	}
 }

@@ -50,7 +50,7 @@ func Inputs(ctx context.Context, o Options) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("hashing the sources: %w", err)
 		}
-		digest, _, err := digestFile(file)
+		digest, _, err := Digest(file)
 		if err != nil {
 			return "", fmt.Errorf("hashing the sources: %w", err)
 		}
@@ -59,8 +59,8 @@ func Inputs(ctx context.Context, o Options) (string, error) {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// digestFile returns "sha256:…" of a file and its size.
-func digestFile(path string) (digest string, size int64, err error) {
+// Digest returns "sha256:…" and the size in bytes of a file.
+func Digest(path string) (digest string, size int64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", 0, err

@@ -50,7 +50,7 @@ func TestVerifyReproducibleFinds(t *testing.T) {
 		}, "the binary was changed after it was built"},
 		"a tampered binary whose digest was corrected": {func(t *testing.T, _ string, b *Binary) {
 			tamper(t, b.Path)
-			b.Digest, b.SizeBytes, _ = digestFile(b.Path)
+			b.Digest, b.SizeBytes, _ = Digest(b.Path)
 		}, "a source or embedded file changed, or the compiler"},
 		"another Go version": {func(t *testing.T, _ string, b *Binary) {
 			replaceBytes(t, b.Path, "\xff Go buildinf:", "\xff Go buildinf;")
