@@ -25,7 +25,10 @@ var ErrNotFound = errors.New("not found")
 // Layout is an OCI image layout directory with all versions of a service:
 // images by tag, and what refers to them. Any number of processes may read and
 // write it at once.
-type Layout struct{ dir string }
+type Layout struct {
+	dir   string
+	meter *meter // counts the layers that are read during a push
+}
 
 // OpenLayout opens the layout in dir, or makes an empty one where nothing is.
 // A directory with anything else in it is refused.

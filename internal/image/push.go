@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -22,7 +23,7 @@ const PushTimeout = 10 * time.Minute
 type PushOptions struct {
 	Insecure bool                    // plain HTTP, to a registry on this machine only
 	Timeout  time.Duration           // for the whole push; 0 means PushTimeout
-	Progress func(done, total int64) // called with bytes; total grows while the push finds out more
+	Progress func(done, total int64) // called with bytes, never after Push has returned
 }
 
 // Push publishes a tag of the layout under ref, "host[:port]/repository:tag":
@@ -46,13 +47,19 @@ func Push(ctx context.Context, l *Layout, tag, ref string, opts PushOptions) (di
 	if err != nil {
 		return "", err
 	}
+	meter, err := newMeter(l, append([]v1.Descriptor{d}, referrers...), opts.Progress)
+	if err != nil {
+		return "", err
+	}
 	timeout := cmp.Or(opts.Timeout, PushTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
 	defer cancel()
-	p := &push{layout: l, repository: target.Context()}
-	done := p.open(ctx, opts)
-	defer done()
-	if err := p.send(ctx, d, referrers, target); err != nil {
+	transport := newTransport(opts.Insecure)
+	defer transport.base.CloseIdleConnections()
+	p := &push{layout: &Layout{dir: l.dir, meter: meter}, repository: target.Context()}
+	err = p.send(ctx, transport, d, referrers, target)
+	meter.end(err == nil)
+	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
@@ -90,49 +97,22 @@ type push struct {
 	layout     *Layout
 	repository name.Repository
 	pusher     *remote.Pusher
-	err        error
 }
 
-// open prepares the connection; the function it returns ends the reporting.
-func (p *push) open(ctx context.Context, opts PushOptions) (done func()) {
-	transport := newTransport(opts.Insecure)
-	options := []remote.Option{
+// send does the three steps in their order.
+func (p *push) send(ctx context.Context, transport http.RoundTripper, d v1.Descriptor, referrers []v1.Descriptor, tag name.Tag) (err error) {
+	p.pusher, err = remote.NewPusher(
 		remote.WithContext(ctx),
 		remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithUserAgent("sluice"),
 		remote.WithTransport(transport),
 		remote.WithRetryBackoff(remote.Backoff{Duration: 300 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}),
 		remote.WithRetryPredicate(mayPass),
-	}
-	done = transport.base.CloseIdleConnections
-	if opts.Progress != nil {
-		updates := make(chan v1.Update, 64)
-		finished := make(chan struct{})
-		go func() {
-			defer close(finished)
-			for u := range updates {
-				// Fallback tags count when they are sent, and not before.
-				opts.Progress(u.Complete, max(u.Complete, u.Total))
-			}
-		}()
-		options = append(options, remote.WithProgress(updates))
-		done = func() {
-			close(updates)
-			<-finished
-			transport.base.CloseIdleConnections()
-		}
-	}
-	p.pusher, p.err = remote.NewPusher(options...)
-	return done
-}
-
-// send does the three steps in their order.
-func (p *push) send(ctx context.Context, d v1.Descriptor, referrers []v1.Descriptor, tag name.Tag) error {
-	if p.err != nil {
-		return p.err
+	)
+	if err != nil {
+		return err
 	}
 	var image remote.Taggable
-	var err error
 	if d.MediaType.IsIndex() {
 		image, err = p.layout.openIndex(d)
 	} else {

@@ -198,5 +198,12 @@ func (s *storedLayer) Digest() (v1.Hash, error)            { return s.descriptor
 func (s *storedLayer) Size() (int64, error)                { return s.descriptor.Size, nil }
 func (s *storedLayer) MediaType() (types.MediaType, error) { return s.descriptor.MediaType, nil }
 func (s *storedLayer) Compressed() (io.ReadCloser, error) {
-	return s.layout.open(s.descriptor.Digest, s.descriptor.Size)
+	file, err := s.layout.open(s.descriptor.Digest, s.descriptor.Size)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.layout.meter == nil:
+		return file, nil
+	}
+	return metered{file, s.layout.meter}, nil
 }

@@ -36,7 +36,10 @@ func (e *RegistryError) Temporary() bool {
 func (e *RegistryError) Hint() string {
 	var plain *PlainHTTPError
 	var answer *transport.Error
+	var damage *DigestError
 	switch {
+	case errors.As(e.Err, &damage):
+		return damage.Hint()
 	case errors.As(e.Err, &plain):
 		return plain.Hint()
 	case errors.As(e.Err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
