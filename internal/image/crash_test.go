@@ -15,13 +15,21 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be the writer that TestKillNine kills.
+// TestMain lets the test binary be the writer that TestKillNine kills and the
+// one that TestFullDisk gives a small disk of its own.
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("SLUICE_TEST_WRITE_LAYOUT"); dir != "" {
-		if err := writeForever(dir); err != nil {
+	for variable, write := range map[string]func(string) error{
+		"SLUICE_TEST_WRITE_LAYOUT": writeForever, "SLUICE_TEST_FULL_DISK": fillDisk,
+	} {
+		dir := os.Getenv(variable)
+		if dir == "" {
+			continue
+		}
+		if err := write(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
