@@ -158,7 +158,10 @@ func TestTags(t *testing.T) {
 			t.Errorf("%s is %s, %v; want %s", tag, got, err, want)
 		}
 	}
-	for _, tag := range []string{"", "a b", "../x", strings.Repeat("a", 129), ".a", "sha256:" + strings.Repeat("a", 64)} {
+	if err := l.Tag(first, TagFor("v1.0.0-rc.1+build.5")); err != nil {
+		t.Error(err)
+	}
+	for _, tag := range []string{"", "a b", "v1.0.0+build", "../x", strings.Repeat("a", 129), ".a", "sha256:" + strings.Repeat("a", 64)} {
 		if err := l.Tag(first, tag); err == nil {
 			t.Errorf("%q was taken as tag", tag)
 		}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -12,6 +13,10 @@ import (
 
 // tagForm is the grammar of tags (distribution-spec, "Pulling manifests").
 var tagForm = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+
+// TagFor is the tag of a version: tags have no "+", so that of build metadata
+// becomes "_", as it does for Helm charts.
+func TagFor(version string) string { return strings.ReplaceAll(version, "+", "_") }
 
 // Write stores a multi-platform image and returns its digest. The tag comes
 // last; with an empty tag the image is only reachable by its digest, until Tag
