@@ -1,5 +1,7 @@
 package config
 
+import "time"
+
 // Deploy says where and how a new version is rolled out.
 type Deploy struct {
 	// Where the service runs. "local": on this machine, stable and canary side by side, the traffic split by the kernel.
@@ -48,6 +50,8 @@ type Gate struct {
 	Beta Ratio `json:"beta" default:"5%" min:"0.0001%" max:"50%"`
 	// How much slower is still called equal: noise of the machine, not of the release.
 	Tolerance Ratio `json:"tolerance" default:"15%" min:"1%" max:"1000%"`
+	// How much slower may be overlooked in what a pass shows. Without any, a few per cent between two equal processes keep a release with uniform latencies from passing.
+	PassTolerance Ratio `json:"pass_tolerance" default:"5%" min:"0%" max:"1000%"`
 	// How bad a release must not be to pass: the odds of a slow or failed request, new against stable.
 	OddsRatio float64 `json:"odds_ratio" default:"2" min:"1.05" max:"100"`
 	// Objectives that hold whatever the stable version does. Left out: none.
@@ -72,6 +76,6 @@ type LatencySLO struct {
 
 // DefaultSteps returns the steps of a rollout whose file names none.
 func DefaultSteps() []Step {
-	const hold = Duration(5e9)
+	const hold = Duration(5 * time.Second)
 	return []Step{{Weight: 0.10, Min: hold}, {Weight: 0.50, Min: hold}}
 }

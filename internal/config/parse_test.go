@@ -87,6 +87,7 @@ func TestMinimalFileIsComplete(t *testing.T) {
    "alpha": "1%",
    "beta": "5%",
    "tolerance": "15%",
+   "pass_tolerance": "5%",
    "odds_ratio": 2
   }
  }
@@ -113,7 +114,7 @@ bpf: {object: o, bundle: b}
 deploy:
   local: {listen: ":80", drain: 0s}
   canary: {steps: [{weight: 0.01}, {weight: 25%, min: 0s}]}
-  gate: {tolerance: 0.02, odds_ratio: 1.5, slo: {latency: {threshold: 250ms}, errors: 0.5%}}
+  gate: {tolerance: 0.02, pass_tolerance: 0, odds_ratio: 1.5, slo: {latency: {threshold: 250ms}, errors: 0.5%}}
 `), "/srv/sluice.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +142,7 @@ deploy:
 				Warmup: Duration(2 * time.Second), Deadline: Duration(5 * time.Minute), Block: Duration(time.Second),
 			},
 			Gate: Gate{
-				Alpha: 0.01, Beta: 0.05, Tolerance: 0.02, OddsRatio: 1.5,
+				Alpha: 0.01, Beta: 0.05, Tolerance: 0.02, PassTolerance: 0, OddsRatio: 1.5,
 				SLO: SLO{Latency: LatencySLO{Duration(250 * time.Millisecond), 0.01}, Errors: 0.005},
 			},
 		},
