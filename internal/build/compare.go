@@ -75,13 +75,16 @@ func buildInfoDifference(path, again string) string {
 	if a.GoVersion != b.GoVersion {
 		return fmt.Sprintf("built by %s, then by %s", a.GoVersion, b.GoVersion)
 	}
-	settings := map[string]string{}
-	for _, s := range b.Settings {
-		settings[s.Key] = s.Value
-	}
+	first, second := map[string]string{}, map[string]string{}
 	for _, s := range a.Settings {
-		if settings[s.Key] != s.Value {
-			return fmt.Sprintf("build setting %s is %q, then %q", s.Key, s.Value, settings[s.Key])
+		first[s.Key] = s.Value
+	}
+	for _, s := range b.Settings {
+		second[s.Key] = s.Value
+	}
+	for _, s := range append(a.Settings, b.Settings...) {
+		if first[s.Key] != second[s.Key] {
+			return fmt.Sprintf("build setting %s is %q, then %q", s.Key, first[s.Key], second[s.Key])
 		}
 	}
 	if a.String() != b.String() {

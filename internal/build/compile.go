@@ -29,7 +29,10 @@ func Compile(ctx context.Context, o Options, report func(Platform)) ([]Binary, e
 	if err != nil {
 		return nil, err
 	}
-	stage, err := newStage(o.OutDir)
+	if o.OutDir == "" {
+		return nil, &OptionError{"OutDir", "", "a directory"}
+	}
+	stage, err := newStage(o.OutDir, stagePrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -148,7 +148,8 @@ func TestCompileRefuses(t *testing.T) {
 		text    string
 	}{
 		"a syntax error": {
-			map[string]string{"svc/cmd/hello/main.go": "package main\n\nfunc main() { x }\n"}, func(*Options) {},
+			map[string]string{"svc/cmd/hello/main.go": "package main\n\nfunc main() { x }\n"},
+			func(*Options) {},
 			as(new(*CompileError)), "cmd/hello/main.go:3:15: undefined: x",
 		},
 		"an import nobody provides": {

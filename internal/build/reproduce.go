@@ -56,9 +56,9 @@ func VerifyReproducible(ctx context.Context, o Options, binaries []Binary) error
 	if err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp("", "sluice-verify-")
+	tmp, err := newStage(os.TempDir(), copyPrefix)
 	if err != nil {
-		return fmt.Errorf("creating the directory of the second build: %w", err)
+		return err
 	}
 	defer removeAll(tmp)
 	files, err := l.sources()

@@ -9,33 +9,33 @@ import (
 	"time"
 )
 
-// The staging directory lies in OutDir, so that publishing is a rename, and
-// carries our process id, so that a later run can tell one that was left by a
-// killed process from one in use.
-const stagePrefix = ".build-"
+// A staging directory carries our process id, so that a later run can tell one
+// that was left by a killed process from one in use. The one for results lies
+// in OutDir, where publishing is a rename.
+const (
+	stagePrefix = ".build-"
+	copyPrefix  = "sluice-verify-"
+)
 
 // newStage creates a staging directory and removes those of dead processes.
-func newStage(outDir string) (string, error) {
-	if outDir == "" {
-		return "", &OptionError{"OutDir", "", "a directory"}
-	}
-	outDir, err := filepath.Abs(outDir)
+func newStage(parent, prefix string) (string, error) {
+	parent, err := filepath.Abs(parent)
 	if err != nil {
-		return "", fmt.Errorf("creating the output directory: %w", err)
+		return "", fmt.Errorf("creating a directory to build in: %w", err)
 	}
-	if err := os.MkdirAll(outDir, 0o755); err != nil {
-		return "", fmt.Errorf("creating the output directory: %w", err)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", fmt.Errorf("creating a directory to build in: %w", err)
 	}
-	left, _ := filepath.Glob(filepath.Join(outDir, stagePrefix+"*"))
+	left, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
 	for _, dir := range left {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), stagePrefix), "-")
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
 		if pid, err := strconv.Atoi(owner); err == nil && !alive(pid) {
 			removeAll(dir)
 		}
 	}
-	stage, err := os.MkdirTemp(outDir, fmt.Sprintf("%s%d-", stagePrefix, os.Getpid()))
+	stage, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 	if err != nil {
-		return "", fmt.Errorf("creating the output directory: %w", err)
+		return "", fmt.Errorf("creating a directory to build in: %w", err)
 	}
 	return stage, nil
 }

@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +33,7 @@ func start(s Service) (p *process, err error) {
 	if p.network, err = os.Readlink("/proc/thread-self/ns/net"); err != nil {
 		return nil, fmt.Errorf("naming the network namespace: %w", err)
 	}
-	if p.home, err = os.MkdirTemp("", "sluice-sandbox-"); err != nil {
+	if p.home, err = newHome(); err != nil {
 		return nil, fmt.Errorf("creating its directory: %w", err)
 	}
 	argv := append(append(append([]string{}, s.Runner...), s.Path), s.Args...)
@@ -54,6 +56,20 @@ func start(s Service) (p *process, err error) {
 		close(p.ended)
 	}()
 	return p, nil
+}
+
+// newHome creates a directory for one service, and removes those that killed
+// processes have left.
+func newHome() (string, error) {
+	const prefix = "sluice-sandbox-"
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, dir := range left {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			os.RemoveAll(dir)
+		}
+	}
+	return os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 }
 
 // firstAnswer looks and asks until the service is healthy, ends, or is late.

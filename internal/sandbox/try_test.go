@@ -316,7 +316,8 @@ func TestNothingOutlivesTheCaller(t *testing.T) {
 	self := filepath.Join(programs, "self9")
 	copyProgram(t, self)
 	cmd := exec.CommandContext(t.Context(), self, "silent")
-	cmd.Env = []string{"SANDBOX_TEST_TRY=" + service}
+	tmp := t.TempDir()
+	cmd.Env = []string{"SANDBOX_TEST_TRY=" + service, "TMPDIR=" + tmp}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -330,6 +331,17 @@ func TestNothingOutlivesTheCaller(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	noProcess(t, service)
+	// Only its directory is left, until somebody else calls Try.
+	t.Setenv("TMPDIR", tmp)
+	if left, _ := os.ReadDir(tmp); len(left) != 1 {
+		t.Errorf("the killed process left %v", left)
+	}
+	if _, err := Try(t.Context(), Service{Path: service, Args: []string{"exit"}}); err == nil {
+		t.Error("a service that exits was found healthy")
+	}
+	if left, _ := os.ReadDir(tmp); len(left) != 0 {
+		t.Errorf("still there: %v", left)
+	}
 }
 
 func copyProgram(t *testing.T, to string) {
