@@ -61,6 +61,6 @@ both; the new version is promoted only when the evidence says it is not worse.`,
 	root.AddCommand(runCommand(), publishCommand(), deployCommand())
 	root.AddCommand(stepCommands()...)
 	root.AddCommand(verifyCommand(), gateCommand(), rollbackCommand(), historyCommand(), statusCommand(), downCommand(),
-		checkCommand(), loadCommand())
+		checkCommand(), doctorCommand(), loadCommand())
 	return root
 }

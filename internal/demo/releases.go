@@ -37,7 +37,7 @@ func releases(service string) []story {
 		{version: "v1.0.0", title: "the first release", want: promoted},
 		{version: "v1.1.0", title: "a healthy release", want: promoted},
 		{
-			version: "v1.2.0", title: "a release that is twice as slow", args: []string{"--env", "SHOP_LATENCY=4ms"},
+			version: "v1.2.0", title: "a release that is twice as slow", args: []string{"--env", "SHOP_LATENCY=10ms"},
 			want: ending{release.RolledBack, release.SLO},
 		},
 		{

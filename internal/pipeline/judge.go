@@ -77,7 +77,7 @@ func Plan(c config.Canary) canary.Plan {
 
 // GateConfig is the statistical configuration of a configuration.
 func GateConfig(c config.Gate) gate.Config {
-	g := gate.Config{Alpha: c.Alpha.Float(), Beta: c.Beta.Float(), Tolerance: c.Tolerance.Float(), OddsRatio: c.OddsRatio}
+	g := gate.Config{Alpha: c.Alpha.Float(), Beta: c.Beta.Float(), Tolerance: c.Tolerance.Float(), PassTolerance: c.PassTolerance.Float(), OddsRatio: c.OddsRatio}
 	g.SLO.Latency, g.SLO.LatencyRatio = c.SLO.Latency.Threshold.Std(), c.SLO.Latency.Ratio.Float()
 	g.SLO.ErrorRatio = c.SLO.Errors.Float()
 	return g

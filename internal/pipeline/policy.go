@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sluice-cd/sluice/deploy/canary"
@@ -25,8 +26,17 @@ type DeniedError struct{ Denials []policy.Denial }
 
 func (e *DeniedError) Error() string {
 	var lines []string
+	inputs := map[string]int{}
 	for _, d := range e.Denials {
-		lines = append(lines, fmt.Sprintf("%s: %s (%s)", d.Rule, d.Message, d.Input))
+		line := d.Rule + ": " + d.Message
+		if inputs[line]++; inputs[line] == 1 {
+			lines = append(lines, line)
+		}
+	}
+	for i, line := range lines {
+		if n := inputs[line]; n > 1 {
+			lines[i] = fmt.Sprintf("%s (in %d files)", line, n)
+		}
 	}
 	return "denied: " + strings.Join(lines, "; ")
 }
@@ -35,7 +45,9 @@ func (e *DeniedError) Error() string {
 func (e *DeniedError) Hint() string {
 	var fixes []string
 	for _, d := range e.Denials {
-		fixes = append(fixes, d.Fix)
+		if !slices.Contains(fixes, d.Fix) {
+			fixes = append(fixes, d.Fix)
+		}
 	}
 	return strings.Join(fixes, "\n    ")
 }
@@ -51,7 +63,7 @@ func (s *Policy) Run(ctx context.Context) (string, error) {
 	cfg := s.Config.Policy
 	s.Denials, err = policy.Evaluate(ctx, in, policy.Options{
 		Dirs: cfg.Dirs,
-		Data: map[string]any{"denied_packages": cfg.DeniedPackages, "denied_licenses": cfg.DeniedLicenses},
+		Data: map[string]any{"denied": map[string]any{"packages": texts(cfg.DeniedPackages), "licenses": texts(cfg.DeniedLicenses)}},
 	})
 	if err != nil {
 		return "", err
@@ -62,10 +74,14 @@ func (s *Policy) Run(ctx context.Context) (string, error) {
 	return fmt.Sprintf("nothing denied in %d artifacts", len(in.Artifacts)+1), nil
 }
 
-// trigger is signature if that is all the rules miss.
+// texts is the list without being nil, which Rego would see as null.
+func texts(list []string) []string { return append([]string{}, list...) }
+
+// trigger is signature if all that the rules object to is that something is not
+// signed, or is an SBOM of something else.
 func trigger(denials []policy.Denial) canary.Trigger {
 	for _, d := range denials {
-		if !strings.Contains(d.Rule, "signature") {
+		if d.Rule != "missing_signature" && d.Rule != "foreign_sbom" {
 			return canary.None
 		}
 	}
@@ -109,7 +125,8 @@ func (s *Policy) input() (policy.Input, error) {
 	return in, nil
 }
 
-// running is the version that serves now, as the ledger has it.
+// running is the version that serves now, as the ledger has it. To roll the same
+// version out again is no downgrade: it is how a run is repeated.
 func (s *Policy) running() (string, error) {
 	list, err := history(s.Out)
 	if err != nil {

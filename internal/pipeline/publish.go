@@ -31,22 +31,27 @@ func (s *Publish) Run(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := layout.Write(s.Sign.Image.Index, s.Version); err != nil {
+	digest, err := layout.Write(s.Sign.Image.Index, "")
+	if err != nil {
 		return "", err
 	}
 	n, err := s.attach(layout)
 	if err != nil {
 		return "", err
 	}
+	tag := image.TagFor(s.Version)
+	if err := layout.Tag(digest, tag); err != nil {
+		return "", err
+	}
 	where := "OCI layout " + filepath.Join(filepath.Base(s.Out), "oci")
 	if reg := s.Config.Publish.Registry; reg != "" {
-		ref := reg + ":" + s.Version
-		if _, err := image.Push(ctx, layout, s.Version, ref, image.PushOptions{Insecure: s.Config.Publish.Insecure}); err != nil {
+		ref := reg + ":" + tag
+		if _, err := image.Push(ctx, layout, tag, ref, image.PushOptions{Insecure: s.Config.Publish.Insecure}); err != nil {
 			return "", err
 		}
 		where = list(where, ref)
 	}
-	return fmt.Sprintf("%s:%s with %d referrers", where, s.Version, n), nil
+	return fmt.Sprintf("%s:%s with %d referrers", where, tag, n), nil
 }
 
 // attach adds signature, provenance and SBOMs to the image.

@@ -76,7 +76,7 @@ func (j Job) verifyImage(v *sign.Verifier, r release.Release) error {
 	if err != nil {
 		return err
 	}
-	digest, err := layout.Resolve(r.Version)
+	digest, err := layout.Resolve(image.TagFor(r.Version))
 	if err != nil {
 		return err
 	}
