@@ -79,13 +79,15 @@ func (p *process) firstAnswer(ctx context.Context) (Answer, error) {
 	if p.Port != 0 {
 		why = fmt.Sprintf("it does not listen on port %d", p.Port)
 	}
+	asked := false
 	for pause := time.Millisecond; ; pause = min(pause+pause/8, 20*time.Millisecond) {
 		answer, seen, err := p.look(ctx)
 		if err != nil || answer.Port != 0 {
 			return answer, err
 		}
-		if seen != "" {
-			why = seen
+		// An attempt that the deadline cut short says less than the one before.
+		if seen != "" && (!asked || time.Since(p.began) < p.Start) {
+			why, asked = seen, true
 		}
 		select {
 		case <-ctx.Done():
