@@ -250,8 +250,10 @@ func TestWhatCannotBeAnImage(t *testing.T) {
 		as     any
 	}{
 		"no binary for Linux": {func(c *Config) { c.Binaries = c.Binaries[2:3] }, "no binary for Linux", nil},
-		"another architecture": {func(c *Config) { c.Binaries[0].Path = program(t, amd64, "") },
-			"image for linux/arm/v7: ", &binaryError},
+		"another architecture": {
+			func(c *Config) { c.Binaries[0].Path = program(t, amd64, "") },
+			"image for linux/arm/v7: ", &binaryError,
+		},
 		"a script":            {func(c *Config) { c.Binaries[0].Path = file(t, "x", []byte("#!/bin/sh\n")) }, "is no program for Linux", &binaryError},
 		"a missing file":      {func(c *Config) { c.Binaries[0].Path = "absent" }, "absent: no such file", &binaryError},
 		"a dynamic program":   {func(c *Config) { c.Binaries[1].Path = dynamic(t) }, "linked dynamically", &binaryError},

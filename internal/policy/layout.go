@@ -79,8 +79,10 @@ func findRules(modules map[string]*ast.Module) ([]rule, error) {
 	var rules []rule
 	for path, ok := range denies {
 		if !ok {
-			return nil, &LoadError{File: first[path], Why: fmt.Sprintf("package %s does not define deny", strings.TrimPrefix(path, "data.")),
-				Fix: "write deny contains {...} if {...}, or use package lib.<name> for functions that rules share"}
+			return nil, &LoadError{
+				File: first[path], Why: fmt.Sprintf("package %s does not define deny", strings.TrimPrefix(path, "data.")),
+				Fix: "write deny contains {...} if {...}, or use package lib.<name> for functions that rules share",
+			}
 		}
 		name := strings.TrimPrefix(strings.TrimPrefix(path, builtinPrefix), "data.sluice.")
 		rules = append(rules, rule{name: name, query: path + ".deny"})

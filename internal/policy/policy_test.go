@@ -64,8 +64,10 @@ func TestEvaluate(t *testing.T) {
 		"a version without v passes":        {change: func(in *Input) { in.Release.Version = "1.1.0" }},
 		"nothing at all is denied by everything that wants something": {
 			change: func(in *Input) { *in = Input{} },
-			want: []string{"empty_release artifacts", "empty_release object", "empty_sbom an entry without path",
-				"missing_signature an entry without path", "missing_signature an entry without path", "version_semver release.version"},
+			want: []string{
+				"empty_release artifacts", "empty_release object", "empty_sbom an entry without path",
+				"missing_signature an entry without path", "missing_signature an entry without path", "version_semver release.version",
+			},
 		},
 		"a denied name":            {data: denied([]any{"example.com/lib"}, nil), want: []string{"denied_package bin/linux_amd64/shop"}},
 		"a denied pattern":         {data: denied([]any{"EXAMPLE.com/*"}, nil), want: []string{"denied_package bin/linux_amd64/shop"}},
@@ -76,12 +78,16 @@ func TestEvaluate(t *testing.T) {
 		"an unsigned SBOM":         {change: func(in *Input) { in.Artifacts[0].SBOMSigned = false }, want: []string{"missing_signature bin/linux_amd64/shop"}},
 		"an unsigned object":       {change: func(in *Input) { in.Object.Signed = false }, want: []string{"missing_signature bpf/probe.bpf.o"}},
 		"an unsigned image":        {change: func(in *Input) { in.Image.Signed = false }, want: []string{"missing_signature sha256:" + digestA}},
-		"an SBOM of another file": {change: func(in *Input) { in.Artifacts[0].SBOM = sbom(strings.Repeat("b", 64), "stdlib@1") },
-			want: []string{"foreign_sbom bin/linux_amd64/shop"}},
+		"an SBOM of another file": {
+			change: func(in *Input) { in.Artifacts[0].SBOM = sbom(strings.Repeat("b", 64), "stdlib@1") },
+			want:   []string{"foreign_sbom bin/linux_amd64/shop"},
+		},
 		"an SBOM without components": {change: func(in *Input) { in.Artifacts[0].SBOM = sbom(digestA) }, want: []string{"empty_sbom bin/linux_amd64/shop"}},
 		"no SBOM":                    {change: func(in *Input) { in.Artifacts[0].SBOM = nil }, want: []string{"empty_sbom bin/linux_amd64/shop"}},
-		"an SBOM that is a string": {change: func(in *Input) { in.Artifacts[0].SBOM = json.RawMessage(`"x"`) },
-			want: []string{"empty_sbom bin/linux_amd64/shop"}},
+		"an SBOM that is a string": {
+			change: func(in *Input) { in.Artifacts[0].SBOM = json.RawMessage(`"x"`) },
+			want:   []string{"empty_sbom bin/linux_amd64/shop"},
+		},
 		"over budget":             {change: func(in *Input) { in.Artifacts[0].SizeBytes = 201 }, want: []string{"size_budget bin/linux_amd64/shop"}},
 		"two numbers only":        {change: func(in *Input) { in.Release.Version = "v1.1" }, want: []string{"version_semver release.version"}},
 		"the same version again":  {change: func(in *Input) { in.Release.Version = "1.0.0+b" }, want: []string{"version_newer release.version"}},

@@ -89,8 +89,10 @@ func TestEveryBuiltinRuleIsAsked(t *testing.T) {
 	for _, r := range set.rules {
 		got = append(got, r.name)
 	}
-	want := []string{"denied_license", "denied_package", "empty_release", "empty_sbom", "foreign_sbom", "missing_signature",
-		"size_budget", "version_newer", "version_semver"}
+	want := []string{
+		"denied_license", "denied_package", "empty_release", "empty_sbom", "foreign_sbom", "missing_signature",
+		"size_budget", "version_newer", "version_semver",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}

@@ -56,8 +56,10 @@ func TestUserRulesAreAdded(t *testing.T) {
 	}
 	want := []Denial{
 		{Rule: "freeze", Message: "no release on a Friday", Input: "release.version", Fix: "wait until Monday"},
-		{Rule: "missing_signature", Message: "eBPF object has no verified signature", Input: "bpf/probe.bpf.o",
-			Fix: "sign it with the release key (sluice sign), or name the key that signed it"},
+		{
+			Rule: "missing_signature", Message: "eBPF object has no verified signature", Input: "bpf/probe.bpf.o",
+			Fix: "sign it with the release key (sluice sign), or name the key that signed it",
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("denials (-want +got):\n%s", diff)
@@ -160,8 +162,10 @@ func TestTimeLimit(t *testing.T) {
 	}
 	for name, body := range endless {
 		t.Run(name, func(t *testing.T) {
-			opts := Options{Dirs: []string{dir(t, "x.rego", "package sluice.x\n\ndeny contains {\"message\": \"m\", \"input\": \"i\", \"fix\": \"f\"} if {\n\t"+body+"\n}")},
-				Timeout: 200 * time.Millisecond}
+			opts := Options{
+				Dirs:    []string{dir(t, "x.rego", "package sluice.x\n\ndeny contains {\"message\": \"m\", \"input\": \"i\", \"fix\": \"f\"} if {\n\t"+body+"\n}")},
+				Timeout: 200 * time.Millisecond,
+			}
 			start := time.Now()
 			_, err := Evaluate(t.Context(), good(), opts)
 			if took := time.Since(start); !errors.Is(err, ErrTimeout) || took > 5*time.Second {
