@@ -75,6 +75,16 @@ type Look struct {
 	PassOdds float64 `json:"pass_odds,omitempty"`
 }
 
+// Judged is what the judge is shown of a block. While the canary warms up that is
+// the stable version alone: how it behaves can be learnt already.
+func (l Look) Judged() gate.Block {
+	b := l.Block
+	if l.Warmup {
+		b.Canary = gate.Arm{}
+	}
+	return b
+}
+
 // Result is how a rollout ended. When Promote is set all new connections go to
 // the canary, otherwise none does.
 type Result struct {
@@ -186,17 +196,18 @@ func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
 	return obs, false
 }
 
-// look hands a block to the judge and decides. Blocks of the warm-up are
-// recorded only, unless they cannot be trusted.
+// look hands a block to the judge and decides. Of a block of the warm-up the
+// judge sees only what the stable version did, unless it cannot be trusted.
 func (r *rollout) look(obs Observation) Action {
 	look := Look{
 		Block: obs.Block, Weight: r.Plan.Steps[r.state.Step].Weight, Step: r.state.Step,
 		Warmup: r.state.For < r.Plan.Warmup && obs.Fault == "",
 	}
 	passed := obs.End.Sub(obs.Start)
-	v := gate.Verdict{Outcome: gate.Inconclusive, Reason: "warming up", Odds: 1}
-	if !look.Warmup {
-		v = r.Judge.Observe(obs.Block)
+	v := r.Judge.Observe(look.Judged())
+	if look.Warmup {
+		v = gate.Verdict{Outcome: gate.Inconclusive, Reason: "warming up", Odds: 1}
+	} else {
 		r.res.Verdict = v
 	}
 	look.Outcome, look.Odds, look.PassOdds = v.Outcome, v.Odds, leastPassOdds(v)

@@ -48,8 +48,8 @@ func judgeAgain(cfg gate.Config, looks []canary.Look) (gate.Verdict, error) {
 			g.NextStep()
 			step = l.Step
 		}
-		if !l.Warmup {
-			v = g.Observe(l.Block)
+		if said := g.Observe(l.Judged()); !l.Warmup {
+			v = said
 		}
 	}
 	return v, nil
