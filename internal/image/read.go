@@ -134,9 +134,9 @@ func (l *Layout) openIndex(d v1.Descriptor) (*storedIndex, error) {
 	return &storedIndex{l, d, manifest}, nil
 }
 
-func (i *storedIndex) MediaType() (types.MediaType, error) { return i.descriptor.MediaType, nil }
-func (i *storedIndex) Digest() (v1.Hash, error)            { return i.descriptor.Digest, nil }
-func (i *storedIndex) Size() (int64, error)                { return i.descriptor.Size, nil }
+func (i *storedIndex) MediaType() (types.MediaType, error)       { return i.descriptor.MediaType, nil }
+func (i *storedIndex) Digest() (v1.Hash, error)                  { return i.descriptor.Digest, nil }
+func (i *storedIndex) Size() (int64, error)                      { return i.descriptor.Size, nil }
 func (i *storedIndex) IndexManifest() (*v1.IndexManifest, error) { return i.manifest.DeepCopy(), nil }
 
 func (i *storedIndex) RawManifest() ([]byte, error) {
