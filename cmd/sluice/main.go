@@ -16,9 +16,16 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/internal/sandbox"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	if sandbox.Reexec() {
+		return // this process was a sandbox for a binary that is tried
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 // run is main without the exit, for the tests.
 func run(args []string, stdout, stderr io.Writer) int {

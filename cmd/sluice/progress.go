@@ -20,7 +20,6 @@ type progress struct {
 	w     io.Writer
 	live  bool // a terminal: the last line may be rewritten
 	color bool
-	quiet bool
 
 	mu     sync.Mutex
 	step   string
@@ -78,14 +77,6 @@ func (p *progress) look(l canary.Look) {
 		l.End.Format("15:04:05"), float64(l.Weight)/canary.Full*100,
 		l.Baseline.Requests, millis(l.Baseline.Latency.Quantile(0.5)),
 		l.Canary.Requests, millis(l.Canary.Latency.Quantile(0.5)), l.Canary.Errors, oddsText(l.Odds), state)
-}
-
-// say prints a line of its own.
-func (p *progress) say(format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
 // noting returns the function that a step calls to say what it is at.

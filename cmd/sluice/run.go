@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -157,7 +158,7 @@ func stepCommands() []*cobra.Command {
 
 func stepCommand(name, short string) *cobra.Command {
 	var o options
-	var reproduce bool
+	var reproduce, sizes bool
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
 		Example: fmt.Sprintf("  sluice %s --version v1.1.0\n  sluice %s --version v1.1.0 -o json", name, name),
@@ -171,7 +172,7 @@ func stepCommand(name, short string) *cobra.Command {
 				return err
 			}
 			p := newProgress(cmd.ErrOrStderr())
-			j.Note, j.Verify = p.noting(), reproduce
+			j.Note, j.Verify, j.Sizes = p.noting(), reproduce, sizes
 			steps, _ := pipeline.Until(pipeline.Release(j), name)
 			return runSteps(cmd.Context(), cmd.OutOrStdout(), steps, p, asJSON)
 		},
@@ -179,6 +180,9 @@ func stepCommand(name, short string) *cobra.Command {
 	o.addFile(cmd)
 	o.addVersion(cmd)
 	o.addFormat(cmd)
+	if name == "build" || name == "pack" {
+		cmd.Flags().BoolVar(&sizes, "sizes", false, "link everything once more, unstripped, to report what stripping saves")
+	}
 	if name == "build" {
 		cmd.Flags().BoolVar(&reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
 	}
@@ -190,7 +194,7 @@ func stepCommand(name, short string) *cobra.Command {
 func runSteps(ctx context.Context, w io.Writer, steps []pipeline.Step, p *progress, asJSON bool) error {
 	err := pipeline.Run(ctx, steps, p.event)
 	if !asJSON {
-		return err
+		return errors.Join(printSizes(w, pipeline.Made(steps[len(steps)-1])), err)
 	}
 	if printErr := printJSON(w, map[string]any{"steps": p.Events, "result": pipeline.Made(steps[len(steps)-1])}); printErr != nil {
 		return printErr

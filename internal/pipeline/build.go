@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/sluice-cd/sluice/internal/build"
@@ -20,7 +21,8 @@ func (s *Build) options() (build.Options, error) {
 	cfg := s.Config.Build
 	opts := build.Options{
 		Dir: cfg.Dir, Main: cfg.Main, Name: s.Config.Name, Version: s.Version, Stamp: cfg.Stamp,
-		Tags: cfg.Tags, OutDir: s.path("bin"), BudgetBytes: cfg.Budget.Bytes(),
+		Tags: cfg.Tags, OutDir: s.path("bin"), BudgetBytes: cfg.Budget.Bytes(), MeasureUnstripped: s.Sizes,
+		VerifyCache: filepath.Join(s.Out, "cache", "go-verify"),
 	}
 	for _, text := range cfg.Platforms {
 		p, err := build.ParsePlatform(text)

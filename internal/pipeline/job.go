@@ -18,6 +18,7 @@ type Job struct {
 	Args    []string          // added to the service's arguments for this rollout
 	Env     map[string]string // added to the service's environment for this rollout
 	Verify  bool              // build everything twice and compare
+	Sizes   bool              // link once more with symbols, to know what stripping saves
 	Note    func(string)      // told what a long step is at; may be nil
 }
 

@@ -65,9 +65,6 @@ func (e *VerdictError) ExitCode() int {
 	return e.Outcome.ExitCode()
 }
 
-// errServing ends a run that has nothing to roll out.
-var errServing = errors.New("this version serves already")
-
 // Load verifies a release as it lies in the out folder and loads its probe.
 type Load struct{ *Rollout }
 

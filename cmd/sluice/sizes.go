@@ -1,0 +1,45 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/sluice-cd/sluice/internal/build"
+	"github.com/sluice-cd/sluice/internal/pack"
+)
+
+// printSizes prints what stripping and packing came to, for the steps that do
+// it; nothing for others.
+func printSizes(w io.Writer, made any) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	switch list := made.(type) {
+	case []build.Binary:
+		if len(list) == 0 {
+			return nil
+		}
+		fmt.Fprintln(t, "PLATFORM\tUNSTRIPPED\tSTRIPPED\t")
+		for _, b := range list {
+			fmt.Fprintf(t, "%v\t%s\t%s\t\n", b.Platform, mebibytes(b.UnstrippedBytes), mebibytes(b.SizeBytes))
+		}
+	case []pack.Result:
+		fmt.Fprintln(t, "PLATFORM\tSTRIPPED\tPACKED\tSTART\tPACKED START\tMEMORY\tPACKED MEMORY\tKEPT\t")
+		for _, r := range list {
+			kept := "stripped"
+			if r.Packed {
+				kept = "packed"
+			}
+			fmt.Fprintf(t, "%v\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Platform, mebibytes(r.StrippedBytes), mebibytes(r.PackedBytes),
+				millis(r.StrippedStart), millis(r.PackedStart), mebibytes(r.StrippedRSS), mebibytes(r.PackedRSS), kept, cmp.Or(r.Reason, " "))
+		}
+	}
+	return t.Flush()
+}
+
+func mebibytes(n int64) string {
+	if n == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
