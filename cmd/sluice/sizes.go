@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -24,14 +23,17 @@ func printSizes(w io.Writer, made any) error {
 			fmt.Fprintf(t, "%v\t%s\t%s\t\n", b.Platform, mebibytes(b.UnstrippedBytes), mebibytes(b.SizeBytes))
 		}
 	case []pack.Result:
-		fmt.Fprintln(t, "PLATFORM\tSTRIPPED\tPACKED\tSTART\tPACKED START\tMEMORY\tPACKED MEMORY\tKEPT\t")
+		fmt.Fprintln(t, "PLATFORM\tSTRIPPED\tPACKED\tSTART\tPACKED START\tMEMORY\tPACKED MEMORY\t  KEPT")
 		for _, r := range list {
 			kept := "stripped"
 			if r.Packed {
 				kept = "packed"
 			}
-			fmt.Fprintf(t, "%v\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Platform, mebibytes(r.StrippedBytes), mebibytes(r.PackedBytes),
-				millis(r.StrippedStart), millis(r.PackedStart), mebibytes(r.StrippedRSS), mebibytes(r.PackedRSS), kept, cmp.Or(r.Reason, " "))
+			if r.Reason != "" {
+				kept += ": " + r.Reason
+			}
+			fmt.Fprintf(t, "%v\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", r.Platform, mebibytes(r.StrippedBytes), mebibytes(r.PackedBytes),
+				millis(r.StrippedStart), millis(r.PackedStart), mebibytes(r.StrippedRSS), mebibytes(r.PackedRSS), kept)
 		}
 	}
 	return t.Flush()
