@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/histogram"
@@ -42,6 +43,18 @@ type Block struct {
 	Fault string `json:"fault,omitempty"`
 }
 
+// maxRequests of one side in one block is more than a machine can serve: a
+// counter that went backwards shows as a number beyond it.
+const maxRequests = 1_000_000_000
+
+// fault says why the block cannot be trusted, "" if it can.
+func (b *Block) fault() string {
+	if n := max(b.Baseline.ended(), b.Canary.ended()); b.Fault == "" && n > maxRequests {
+		return fmt.Sprintf("a block counts %d requests", n)
+	}
+	return b.Fault
+}
+
 // totals is what both sides served during several blocks.
 type totals struct {
 	blocks           int
@@ -54,23 +67,30 @@ func (t *totals) add(b *Block) {
 	t.canary.merge(&b.Canary)
 }
 
-// window remembers the last 60 to 120 blocks: what a person is shown, because
-// a canary that went bad after an hour would not stand out in the whole.
-type window struct{ older, newer totals }
-
-const windowBlocks = 60
-
-func (w *window) add(b *Block) {
-	if w.newer.blocks == windowBlocks {
-		w.older, w.newer = w.newer, totals{}
-	}
-	w.newer.add(b)
+// onset remembers what was served since the canary seems to have gone bad: what
+// a person is shown, because a canary that went bad after an hour would not
+// stand out in the whole. The sum of the evidence starts again whenever it
+// falls to zero (Page, Continuous inspection schemes, 1954).
+type onset struct {
+	sum   float64
+	since totals
 }
 
-func (w *window) totals() totals {
-	t := w.older
-	t.blocks += w.newer.blocks
-	t.baseline.merge(&w.newer.baseline)
-	t.canary.merge(&w.newer.canary)
-	return t
+// add takes a block and the evidence in it.
+func (o *onset) add(l float64, b *Block) {
+	o.sum = max(0, o.sum+l)
+	if o.sum == 0 {
+		o.since = totals{}
+		return
+	}
+	o.since.add(b)
+}
+
+// show words an effect: that since the onset when there is evidence against the
+// canary, and otherwise that of everything.
+func (o *onset) show(failLog float64, all *totals, text func(*totals) string) string {
+	if failLog <= 0 || o.since.blocks == 0 || o.since.blocks == all.blocks {
+		return text(all)
+	}
+	return fmt.Sprintf("%s (last %d blocks)", text(&o.since), o.since.blocks)
 }

@@ -1,10 +1,6 @@
 package gate
 
-import (
-	"math"
-
-	"github.com/sluice-cd/sluice/internal/histogram"
-)
+import "math"
 
 // judge weighs one kind of evidence.
 type judge interface {
@@ -13,8 +9,10 @@ type judge interface {
 	// odds are the logs of the evidence that the canary is worse, and that it
 	// is not.
 	odds() (fail, pass float64)
-	// text is the size of the effect in what was served lately, for a person.
-	text(lately *totals) string
+	// nextStep begins the evidence of a pass anew.
+	nextStep()
+	// text is the size of the effect, for a person; all is everything so far.
+	text(all *totals) string
 }
 
 // latency compares durations at quantiles of the baseline.
@@ -63,7 +61,7 @@ func (l *latency) observe(b *Block, past *totals) {
 		}
 		edge := history.QuantileIndex(q)
 		above := baseline.AtOrAbove(edge)
-		l.thresholds[i].observe(
+		l.thresholds[i].observe(b,
 			table{nc, nb, canary.AtOrAbove(edge + l.shift), above},
 			table{nc, nb, canary.AtOrAbove(edge + l.passShift), above},
 			float64(history.AtOrAbove(edge))/served)
@@ -81,14 +79,26 @@ func (l *latency) odds() (fail, pass float64) {
 	return fail - math.Log(float64(len(l.thresholds))), pass
 }
 
-func (l *latency) text(lately *totals) string {
-	return quantileText(l.telling(), &lately.baseline.Latency, &lately.canary.Latency)
+// text words the threshold with the most evidence against the canary, or else
+// the one that holds up the pass.
+func (l *latency) text(all *totals) string {
+	worst, weakest := l.extremes()
+	c := &l.thresholds[worst]
+	if c.failLog() <= 0 {
+		return quantileText(l.quantiles[weakest], &all.baseline.Latency, &all.canary.Latency)
+	}
+	return c.onset.show(c.failLog(), all, func(t *totals) string {
+		b, c, i := &t.baseline.Latency, &t.canary.Latency, worst
+		for i > 0 && !(bounded(b, l.quantiles[i]) && bounded(c, l.quantiles[i])) {
+			i-- // what few requests can show is a lower quantile
+		}
+		return quantileText(l.quantiles[i], b, c)
+	})
 }
 
-// telling is the quantile that a person should look at: the one with the most
-// evidence against the canary, or else the one that holds up the pass.
-func (l *latency) telling() float64 {
-	worst, weakest := 0, 0
+// extremes are the thresholds with the most evidence against the canary, and
+// with the least for it.
+func (l *latency) extremes() (worst, weakest int) {
 	for i := range l.thresholds {
 		if l.thresholds[i].failLog() > l.thresholds[worst].failLog() {
 			worst = i
@@ -97,10 +107,7 @@ func (l *latency) telling() float64 {
 			weakest = i
 		}
 	}
-	if l.thresholds[worst].failLog() > 0 {
-		return l.quantiles[worst]
-	}
-	return l.quantiles[weakest]
+	return worst, weakest
 }
 
 // failures compares the shares of failed requests, without any tolerance.
@@ -121,69 +128,14 @@ func (f *failures) observe(b *Block, past *totals) {
 		return
 	}
 	t := table{nc: b.Canary.ended(), nb: b.Baseline.ended(), kc: b.Canary.Errors, kb: b.Baseline.Errors}
-	f.share.observe(t, t, float64(past.baseline.Errors)/float64(served))
+	f.share.observe(b, t, t, float64(past.baseline.Errors)/float64(served))
 }
 
 func (f *failures) odds() (fail, pass float64) { return f.share.failLog(), f.share.pass.log }
 
-func (f *failures) text(lately *totals) string {
-	b, c := &lately.baseline, &lately.canary
-	return shareText(b.Errors, b.ended(), c.Errors, c.ended())
-}
-
-// objective weighs the canary alone against an absolute share of bad requests.
-type objective struct {
-	allowed float64
-	edge    int // bad is longer than this bucket; below zero: bad is failed
-	fail    [len(burnRates)]process
-	against [len(burnRates)]float64
-	pass    capped
-}
-
-// burnRates are how many times the allowed share the fail process bets on:
-// 14.4 and 6 are those of the Google SRE Workbook, chapter 5.
-var burnRates = [...]float64{2, 6, 14.4}
-
-func newObjective(cfg Config, allowed float64, edge int) *objective {
-	o := &objective{allowed: allowed, edge: edge, pass: capped{limit: -passMemory * math.Log(cfg.Beta)}}
-	for i, rate := range burnRates {
-		o.fail[i] = newProcess()
-		o.against[i] = min(rate*allowed, (1+allowed)/2)
-	}
-	return o
-}
-
-func (o *objective) observe(b *Block, _ *totals) {
-	bad, n := o.count(&b.Canary)
-	if n == 0 {
-		return
-	}
-	for i := range o.fail {
-		o.fail[i].add(logBinomialRatio(bad, n, o.against[i], o.allowed))
-	}
-	o.pass.add(logBinomialRatio(bad, n, o.allowed, o.against[0]))
-}
-
-func (o *objective) count(a *Arm) (bad, n uint64) {
-	if o.edge < 0 {
-		return a.Errors, a.ended()
-	}
-	return a.Latency.AtOrAbove(o.edge), a.Latency.Count()
-}
-
-func (o *objective) odds() (fail, pass float64) {
-	fail = math.Inf(-1)
-	for i := range o.fail {
-		fail = logAdd(fail, o.fail[i].value())
-	}
-	return fail - math.Log(float64(len(o.fail))), o.pass.log
-}
-
-func (o *objective) text(lately *totals) string {
-	bad, n := o.count(&lately.canary)
-	what := "failed"
-	if o.edge >= 0 {
-		what = "slower than " + durationText(histogram.Edge(o.edge))
-	}
-	return objectiveText(what, bad, n, o.allowed)
+func (f *failures) text(all *totals) string {
+	return f.share.onset.show(f.share.failLog(), all, func(t *totals) string {
+		b, c := &t.baseline, &t.canary
+		return shareText(b.Errors, b.ended(), c.Errors, c.ended())
+	})
 }

@@ -12,6 +12,7 @@ type comparison struct {
 	pass  capped
 	noise dispersion
 	rule  passRule
+	onset onset
 }
 
 // passRule is what a pass rules out: that the canary's odds of a bad request
@@ -35,10 +36,10 @@ func newComparison(cfg Config, rule passRule) comparison {
 // process can hold, as a power of 1/β.
 const passMemory = 3
 
-// observe takes one block: worse counts with the tolerance of a failure, same
-// with that of a pass, and past is the baseline's share of bad requests in the
-// blocks before.
-func (c *comparison) observe(worse, same table, past float64) {
+// observe takes one block: worse counts its bad requests with the tolerance of
+// a failure, same with that of a pass, and past is the baseline's share of bad
+// requests in the blocks before.
+func (c *comparison) observe(b *Block, worse, same table, past float64) {
 	d := c.noise.factor()
 	if !worse.silent() {
 		for i := range c.fail {
@@ -53,6 +54,7 @@ func (c *comparison) observe(worse, same table, past float64) {
 	if same.nc > 0 && same.nb > 0 {
 		c.noise.add(same)
 	}
+	c.onset.add(worse.logRatio(betOdds[0]), b)
 }
 
 // failLog is the ln of the mean over the odds ratios.

@@ -38,7 +38,6 @@ type Gate struct {
 	cfg    Config
 	checks []weighted
 	all    totals
-	lately window
 	silent int     // blocks in a row in which only the baseline served
 	peak   float64 // highest ln E_t so far
 	final  *Verdict
@@ -75,18 +74,20 @@ func New(cfg Config) (*Gate, error) {
 // Observe takes the next block and returns the verdict on all blocks so far.
 //
 // Fail and Invalid are final: later blocks change nothing, not even the
-// evidence. One block with a Fault is enough for Invalid. All other verdicts
+// evidence. One block with a Fault, or with more than 10⁹ requests on a side, is
+// enough for Invalid. All other verdicts
 // can still change with the next block, Pass too.
 func (g *Gate) Observe(b Block) Verdict {
 	if g.final != nil {
 		return g.final.clone()
 	}
-	if b.Fault == "" {
+	fault := b.fault()
+	if fault == "" {
 		g.weigh(&b)
 	} else {
 		g.all.blocks++
 	}
-	v := g.verdict(b.Fault)
+	v := g.verdict(fault)
 	if v.Outcome == Fail || v.Outcome == Invalid {
 		final := v.clone()
 		g.final = &final
@@ -100,7 +101,6 @@ func (g *Gate) weigh(b *Block) {
 		c.observe(b, &g.all)
 	}
 	g.all.add(b)
-	g.lately.add(b)
 	switch {
 	case b.Canary.ended() > 0:
 		g.silent = 0

@@ -61,7 +61,7 @@ func TestARunAgreesWithAnIndependentProgram(t *testing.T) {
 			t.Fatalf("divisor before block %d = %.15g, want %.15g", i, got, run.Divisors[i])
 		}
 		at := table{x[0], x[1], x[2], x[3]}
-		c.observe(at, at, 1)
+		c.observe(&Block{}, at, at, 1)
 	}
 	for i, want := range run.Fail {
 		if got := c.fail[i].value(); !closeTo(got, want) {

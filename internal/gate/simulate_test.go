@@ -12,20 +12,20 @@ import (
 	"github.com/sluice-cd/sluice/internal/histogram"
 )
 
-// service is a distribution of request durations, with errors.
+// service is a distribution of request durations, with errors: an alias table
+// (Walker 1977).
 type service struct {
-	prob   [histogram.Buckets]float64 // alias table (Walker 1977)
+	prob   [histogram.Buckets]float64
 	other  [histogram.Buckets]int
 	errors float64
 }
 
-// newService is lognormal around median with σ = 0.6, a share tail of the
-// requests taking ten times as long; of all requests the share errors fails.
-func newService(median time.Duration, tail, errors float64) *service {
+// lognormal is the mass in every bucket around a median, with σ = 0.6 and a
+// share tail of the requests taking ten times as long.
+func lognormal(median time.Duration, tail float64) (mass [histogram.Buckets]float64) {
 	below := func(seconds, median float64) float64 {
 		return 0.5 * math.Erfc(-math.Log(seconds/median)/(0.6*math.Sqrt2))
 	}
-	var mass [histogram.Buckets]float64
 	previous := 0.0
 	for i := range mass {
 		at := histogram.EdgeSeconds(i)
@@ -35,8 +35,16 @@ func newService(median time.Duration, tail, errors float64) *service {
 		}
 		mass[i], previous = cdf-previous, cdf
 	}
-	return fromMass(mass, errors)
+	return mass
 }
+
+// newService has lognormal durations; of all requests the share errors fails.
+func newService(median time.Duration, tail, errors float64) *service {
+	return fromMass(lognormal(median, tail), errors)
+}
+
+// scaled is a number of times the usual median.
+func scaled(times float64) time.Duration { return time.Duration(times * float64(fiveMillis)) }
 
 // moved is the same service with every request later by some buckets: exactly
 // the boundary of a tolerance of as many buckets.

@@ -54,6 +54,12 @@ func quantileInterval(h *histogram.Histogram, q float64) (at, low, high float64,
 	return bucket(n * q), bucket(from), bucket(to), from >= 1 && to <= n
 }
 
+// bounded reports whether there are enough durations for an interval of q.
+func bounded(h *histogram.Histogram, q float64) bool {
+	_, _, _, ok := quantileInterval(h, q)
+	return ok
+}
+
 // shareText compares two shares of failed requests: "0.11 % → 5.2 %, more by
 // 4.6–5.7 points". The interval is Newcombe's (Interval estimation for the
 // difference between independent proportions, 1998, method 10).

@@ -34,7 +34,11 @@ def log_ratio(t, omega):
 
 def dispersion(tables):
     """The divisor after these tables, from all windows at once."""
-    factor = 1.0
+    factor, granted = 1.0, 1.0
+    nc, nb, kc, kb = (sum(column) for column in zip(*tables)) if tables else (0, 0, 0, 0)
+    if min(kc, nc - kc, kb, nb - kb) > 0:
+        variance = lambda a: 1 / (Fraction(1, a) + 1 / (nc - a) + 1 / (kc + kb - a) + 1 / (nb - kc - kb + a))
+        granted = max(1.0, float(variance(Fraction(kc)) / variance(Fraction((kc + kb) * nc, nc + nb))))
     for size in (1, 5, 15, 60):
         sums = []
         for w in range(len(tables) // size):
@@ -50,7 +54,7 @@ def dispersion(tables):
         if len(pairs) < 8 or explained < 8:
             continue
         squares = sum((a[0] - b[0]) ** 2 / 2 for a, b in pairs)
-        factor = max(factor, float(squares / explained) / (1 + 2 * sqrt(3 / len(pairs))))
+        factor = max(factor, float(squares / explained) / granted / (1 + 2 * sqrt(3 / len(pairs))))
     return factor
 
 
