@@ -74,10 +74,16 @@ func (o *options) job(ctx context.Context, serviceArgs []string) (pipeline.Job, 
 	if j.Version, err = o.releaseVersion(ctx, cfg); err != nil {
 		return j, err
 	}
-	if j.Env, err = environment(o.env); err != nil {
-		return j, err
+	j.Env, err = environment(o.env)
+	return j, err
+}
+
+// makeFolder makes the out folder.
+func makeFolder(out string) error {
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return fmt.Errorf("making the out folder: %w", err)
 	}
-	return j, os.MkdirAll(out, 0o755)
+	return nil
 }
 
 func (o *options) releaseVersion(ctx context.Context, cfg *config.Config) (string, error) {

@@ -8,7 +8,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,9 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.As(err, new(saidError)) {
-		fmt.Fprintf(stderr, "sluice: %v\n", err)
-	}
+	fmt.Fprint(stderr, message(err))
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(stderr, "sluice: hint: %s\n", hint)
 	}

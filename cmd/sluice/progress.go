@@ -61,7 +61,11 @@ func (p *progress) event(e pipeline.Event) {
 	case pipeline.Skipped:
 		color = "2"
 	}
-	fmt.Fprintf(p.w, "%s %-8s %6.1fs  %s\n", p.paint(color, mark), e.Step, e.Took.Seconds(), e.Summary)
+	text := "  " + e.Summary
+	if e.Status == pipeline.Failed {
+		text = "" // it is the last line of all, where it is looked for
+	}
+	fmt.Fprintf(p.w, "%s %-8s %6.1fs%s\n", p.paint(color, mark), e.Step, e.Took.Seconds(), text)
 }
 
 // look shows one look of the gate.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,6 +60,9 @@ func rolloutCommand(o *options, steps func(pipeline.Job) ([]pipeline.Step, *pipe
 			if dryRun {
 				return printPlan(cmd.OutOrStdout(), j, list)
 			}
+			if err := cmp.Or(pipeline.CheckPrivileges(), makeFolder(j.Out)); err != nil {
+				return err
+			}
 			runErr := pipeline.Run(cmd.Context(), list, p.event)
 			return finish(cmd.OutOrStdout(), j, p, rollout, asJSON, runErr)
 		},
@@ -90,6 +94,9 @@ func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSO
 	if rec := r.Record; rec != nil {
 		out.Outcome, out.Verdict, out.Trigger, out.Reason = string(rec.Outcome), rec.Verdict, string(rec.Trigger), rec.Reason
 	}
+	if r.Serving {
+		out.Reason = j.Version + " serves already"
+	}
 	if runErr != nil {
 		out.Error = runErr.Error()
 	}
@@ -99,8 +106,11 @@ func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSO
 		}
 		return runErr
 	}
-	if r.Record != nil {
+	switch {
+	case r.Record != nil:
 		fmt.Fprintf(w, "%s %s %s%s\n", j.Config.Name, j.Version, out.Outcome, because(out))
+	case r.Serving:
+		fmt.Fprintf(w, "%s %s serves already\n", j.Config.Name, j.Version)
 	}
 	return runErr
 }
@@ -173,6 +183,9 @@ func stepCommand(name, short string) *cobra.Command {
 			}
 			p := newProgress(cmd.ErrOrStderr())
 			j.Note, j.Verify, j.Sizes = p.noting(), reproduce, sizes
+			if err := makeFolder(j.Out); err != nil {
+				return err
+			}
 			steps, _ := pipeline.Until(pipeline.Release(j), name)
 			return runSteps(cmd.Context(), cmd.OutOrStdout(), steps, p, asJSON)
 		},

@@ -86,9 +86,11 @@ func (s Record) finish(failed error) release.Result {
 		r.Outcome = release.Promoted
 	case errors.As(failed, &refused):
 		r.Outcome, r.Trigger = release.Refused, release.Trigger(refused.Trigger)
-		r.Verdict, r.Reason = gate.Invalid.String(), refused.Error()
+		r.Verdict, r.Reason = refused.verdict(), refused.Error()
 	case s.refused:
 		r.Outcome, r.Verdict, r.Reason = release.Refused, gate.Invalid.String(), errorText(failed)
+	case errors.Is(failed, context.Canceled) && r.Trigger == "":
+		r.Trigger, r.Reason, r.Verdict = release.Operator, interrupted, ""
 	case r.Reason == "":
 		r.Reason = errorText(failed)
 	}

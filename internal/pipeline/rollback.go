@@ -67,6 +67,9 @@ type withdraw struct {
 func (withdraw) String() string { return "rollback" }
 
 func (s withdraw) Run(ctx context.Context) (string, error) {
+	if _, _, err := RollbackTarget(s.Job, s.to); err != nil {
+		return "", err // before anything is touched
+	}
 	if err := s.open(ctx); err != nil {
 		return "", err
 	}
@@ -86,7 +89,9 @@ func (s withdraw) Run(ctx context.Context) (string, error) {
 	}
 	cut, err := s.replace(ctx, rel)
 	if err != nil {
-		return "", err
+		return "", errors.Join(err, s.ledger.Finish(id, release.Result{
+			Outcome: release.Refused, Reason: fmt.Sprintf("%s still serves: %v", from, err), Ended: time.Now(),
+		}))
 	}
 	err = s.ledger.Finish(id, release.Result{
 		Outcome: release.RolledBack, Trigger: release.Operator, Reason: "rolled back by " + operator(), Ended: time.Now(),

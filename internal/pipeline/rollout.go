@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -35,8 +36,12 @@ type Rollout struct {
 	shifted  bool // it may have got traffic
 	first    bool // nothing to compare with
 	requests release.Requests
+	Serving  bool            // nothing to do: this very release serves
 	Record   *release.Record // how it ended; nil if nothing was rolled out
 }
+
+// interrupted is why a rollout ended that a person stopped.
+const interrupted = "interrupted by the operator"
 
 // Happening is one line of a rollout's timeline.
 type Happening struct {
@@ -55,7 +60,12 @@ type VerdictError struct {
 	Reason  string
 }
 
-func (e *VerdictError) Error() string { return e.Outcome.String() + ": " + e.Reason }
+func (e *VerdictError) Error() string {
+	if e.Trigger == canary.Operator {
+		return e.Reason
+	}
+	return e.Outcome.String() + ": " + e.Reason
+}
 
 // ExitCode is that of the verdict; an interrupt has the shell's.
 func (e *VerdictError) ExitCode() int {
@@ -63,6 +73,25 @@ func (e *VerdictError) ExitCode() int {
 		return 130
 	}
 	return e.Outcome.ExitCode()
+}
+
+// NotRootError means that this process may not do what the target local takes.
+type NotRootError struct{}
+
+func (*NotRootError) Error() string {
+	return "the target local needs root: control groups, eBPF and the sockets of other processes"
+}
+
+// Hint says what to do about it.
+func (*NotRootError) Hint() string { return "run it with sudo; sluice doctor says what is missing" }
+
+// CheckPrivileges says, before anything is built, that this user cannot roll
+// out: a *NotRootError.
+func CheckPrivileges() error {
+	if os.Geteuid() != 0 {
+		return &NotRootError{}
+	}
+	return nil
 }
 
 // Load verifies a release as it lies in the out folder and loads its probe.
@@ -78,11 +107,10 @@ func (s Load) Run(ctx context.Context) (string, error) {
 	}
 	rel, object, err := s.verify(s.Version)
 	if err != nil {
-		s.refused = true
-		return "", errors.Join(&RefusedError{Trigger: canary.Signature, Err: err}, s.begin())
+		return "", err
 	}
 	s.release = rel
-	if s.serves() {
+	if s.Serving = s.serves(); s.Serving {
 		return "", Skip{fmt.Sprintf("%s serves already", s.Version)}
 	}
 	if err := s.begin(); err != nil {
@@ -99,6 +127,9 @@ func (s Load) Run(ctx context.Context) (string, error) {
 // open takes the ledger and the service over and closes what an earlier run
 // left unfinished.
 func (r *Rollout) open(ctx context.Context) (err error) {
+	if err := CheckPrivileges(); err != nil {
+		return err
+	}
 	if r.target, err = local.Open(ctx, LocalConfig(r.Config, r.Out)); err != nil {
 		return err
 	}
@@ -108,25 +139,45 @@ func (r *Rollout) open(ctx context.Context) (err error) {
 	return closeUnfinished(r.ledger, r.target)
 }
 
-// closeUnfinished records how rollouts ended whose sluice died: the version
-// that serves now was promoted, any other was taken back by local.Open.
+// closeUnfinished records how rollouts ended whose sluice died.
 func closeUnfinished(ledger *release.Ledger, target *local.Target) error {
+	serves := ""
+	if s := target.Stable(); s != nil {
+		serves = s.Version
+	}
 	for _, u := range ledger.Unfinished() {
-		res := release.Result{
-			Outcome: release.RolledBack, Verdict: gate.Invalid.String(), Trigger: release.Crash,
-			Reason: "sluice died during the rollout; the next run took the traffic back", Ended: time.Now(),
-		}
-		if s := target.Stable(); s != nil && s.Version == u.Version {
-			res = release.Result{
-				Outcome: release.Promoted, Verdict: gate.Pass.String(),
-				Reason: "sluice died after the promotion; the next run recorded it", Ended: time.Now(),
-			}
-		}
-		if err := ledger.Finish(u.ID, res); err != nil {
+		if err := ledger.Finish(u.ID, unfinished(u, serves, time.Now())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unfinished is how a rollout ended whose sluice died, seen from the version
+// that serves now: that one was promoted, any other was taken back by
+// local.Open. An operator's rollback has its names the other way round.
+func unfinished(u release.Rollout, serves string, now time.Time) release.Result {
+	switch {
+	case u.Operator != "" && serves == u.Previous:
+		return release.Result{
+			Outcome: release.RolledBack, Trigger: release.Operator, Ended: now,
+			Reason: "sluice died after the rollback; the next run recorded it",
+		}
+	case u.Operator != "":
+		return release.Result{
+			Outcome: release.Refused, Trigger: release.Crash, Ended: now,
+			Reason: "sluice died during the rollback; nothing changed",
+		}
+	case serves == u.Version:
+		return release.Result{
+			Outcome: release.Promoted, Verdict: gate.Pass.String(), Ended: now,
+			Reason: "sluice died after the promotion; the next run recorded it",
+		}
+	}
+	return release.Result{
+		Outcome: release.RolledBack, Verdict: gate.Invalid.String(), Trigger: release.Crash, Ended: now,
+		Reason: "sluice died during the rollout; the next run took the traffic back",
+	}
 }
 
 // begin enters the rollout into the ledger.

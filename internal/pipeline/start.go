@@ -67,7 +67,7 @@ func (s Start) revive(ctx context.Context) (string, error) {
 // notStarted turns a version that does not come up into a verdict.
 func (s Start) notStarted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		s.result.Trigger, s.result.Reason = canary.Operator, "interrupted by the operator"
+		s.result.Trigger, s.result.Reason = canary.Operator, interrupted
 		return &VerdictError{Outcome: gate.Inconclusive, Trigger: canary.Operator, Reason: s.result.Reason}
 	}
 	var start *local.StartError

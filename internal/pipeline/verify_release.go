@@ -22,11 +22,11 @@ type Check struct {
 func Verify(j Job) ([]Check, error) {
 	rel, _, err := j.verify(j.Version)
 	if err != nil {
-		return []Check{{"manifest and files of " + j.Version, err.Error()}}, &RefusedError{Trigger: "signature", Err: err}
+		return []Check{{"manifest and files of " + j.Version, err.Error()}}, err
 	}
 	v, err := j.verifier()
 	if err != nil {
-		return nil, err
+		return []Check{}, err
 	}
 	checks := []Check{{What: fmt.Sprintf("manifest %.19s and %d files", rel.digest, len(rel.Files()))}}
 	add := func(what string, err error) {
