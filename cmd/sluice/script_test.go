@@ -89,10 +89,13 @@ func unique(ts *testscript.TestScript, _ bool, args []string) {
 	name := fmt.Sprintf("t%d-%s", os.Getpid(), ts.Name())
 	ts.Setenv(args[0], name)
 	ts.Defer(func() {
-		if len(traces(name)) > 0 {
-			_ = ts.Exec("sluice", "down", "-f", ts.MkAbs("sluice.yaml"), "--out", ts.MkAbs("out"))
+		for _, out := range []string{"out", "out2"} {
+			if len(traces(name)) > 0 {
+				_ = ts.Exec("sluice", "down", "-f", ts.MkAbs("sluice.yaml"), "--out", ts.MkAbs(out))
+			}
 		}
 		_ = os.RemoveAll(filepath.Join("/run/sluice", name))
+		_ = os.Remove(filepath.Join("/sys/fs/bpf/sluice", name))
 	})
 }
 
@@ -205,7 +208,9 @@ func gone(ts *testscript.TestScript, _ bool, args []string) {
 
 // traces lists what there is of a service: state, control groups, pins.
 func traces(name string) []string {
-	paths := []string{filepath.Join("/run/sluice", name, "state.json"), filepath.Join("/sys/fs/bpf/sluice", name)}
+	paths := []string{filepath.Join("/run/sluice", name, "state.json")}
+	pins, _ := filepath.Glob(filepath.Join("/sys/fs/bpf/sluice", name, "*"))
+	paths = append(paths, pins...)
 	if root, err := cgroup.Root(); err == nil {
 		paths = append(paths, filepath.Join(root, "sluice", name))
 	}

@@ -18,7 +18,7 @@ import (
 func (j Job) signer() (*sign.Signer, error) {
 	cfg := j.Config.Sign
 	if cfg.Key != "" {
-		return sign.OpenSigner(cfg.Key, []byte(os.Getenv(cfg.PassphraseEnv)))
+		return openKey(cfg.Key, cfg.PassphraseEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
 	}
 	dir := filepath.Join(j.Out, "keys")
 	pass, err := j.localPassphrase(dir)
@@ -31,7 +31,35 @@ func (j Job) signer() (*sign.Signer, error) {
 			return nil, err
 		}
 	}
-	return sign.OpenSigner(key, pass)
+	return openKey(key, cfg.PassphraseEnv, pass)
+}
+
+// KeyError means that a private key cannot be used with the passphrase that is
+// in the environment.
+type KeyError struct {
+	Env string // the variable that holds the passphrase
+	Err error
+}
+
+func (e *KeyError) Error() string { return e.Err.Error() }
+
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// Hint names the variable.
+func (e *KeyError) Hint() string {
+	if os.Getenv(e.Env) == "" {
+		return "put the passphrase of the key into the environment variable " + e.Env
+	}
+	return "the environment variable " + e.Env + " does not hold the passphrase that the key was made with"
+}
+
+func openKey(path, env string, pass []byte) (*sign.Signer, error) {
+	s, err := sign.OpenSigner(path, pass)
+	var wrong *sign.PassphraseError
+	if errors.As(err, &wrong) {
+		return nil, &KeyError{Env: env, Err: err}
+	}
+	return s, err
 }
 
 // localPassphrase is the configured passphrase, else one that is made up and

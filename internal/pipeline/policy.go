@@ -61,6 +61,10 @@ func (s *Policy) Run(ctx context.Context) (string, error) {
 		return "", err
 	}
 	cfg := s.Config.Policy
+	tested, err := s.test(ctx)
+	if err != nil {
+		return "", err
+	}
 	s.Denials, err = policy.Evaluate(ctx, in, policy.Options{
 		Dirs: cfg.Dirs,
 		Data: map[string]any{"denied": map[string]any{"packages": texts(cfg.DeniedPackages), "licenses": texts(cfg.DeniedLicenses)}},
@@ -71,7 +75,25 @@ func (s *Policy) Run(ctx context.Context) (string, error) {
 	if len(s.Denials) > 0 {
 		return "", &RefusedError{Trigger: trigger(s.Denials), Err: &DeniedError{s.Denials}}
 	}
-	return fmt.Sprintf("nothing denied in %d artifacts", len(in.Artifacts)+1), nil
+	return list(fmt.Sprintf("nothing denied in %d artifacts", len(in.Artifacts)+1), tested), nil
+}
+
+// test runs the tests that come with the user's own rules: a rule that does not
+// do what its author says decides nothing.
+func (s *Policy) test(ctx context.Context) (string, error) {
+	if len(s.Config.Policy.Dirs) == 0 {
+		return "", nil
+	}
+	results, err := policy.Test(ctx, s.Config.Policy.Dirs)
+	if err != nil || len(results) == 0 {
+		return "", err
+	}
+	for _, r := range results {
+		if !r.Passed {
+			return "", fmt.Errorf("%s:%d: test %s of the rules does not pass", r.File, r.Line, r.Name)
+		}
+	}
+	return fmt.Sprintf("%d tests of your rules pass", len(results)), nil
 }
 
 // texts is the list without being nil, which Rego would see as null.

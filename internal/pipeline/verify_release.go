@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/sluice-cd/sluice/internal/image"
@@ -83,6 +84,9 @@ func (j Job) verifyImage(v *sign.Verifier, r release.Release) error {
 	if digest != r.Image {
 		return fmt.Errorf("tag %s is %s in the layout", r.Version, digest)
 	}
+	if err := readWhole(layout, digest); err != nil {
+		return err
+	}
 	referrers, err := layout.Referrers(digest)
 	if err != nil {
 		return err
@@ -100,4 +104,41 @@ func (j Job) verifyImage(v *sign.Verifier, r release.Release) error {
 		}
 	}
 	return errors.New("no signature by the configured key is attached to it")
+}
+
+// readWhole reads every blob of an image, for the layout checks each digest as
+// it is read.
+func readWhole(layout *image.Layout, digest string) error {
+	index, err := layout.Image(digest)
+	if err != nil {
+		return err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	for _, m := range manifest.Manifests {
+		img, err := index.Image(m.Digest)
+		if err != nil {
+			return err
+		}
+		if _, err := img.RawConfigFile(); err != nil {
+			return err
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			return err
+		}
+		for _, l := range layers {
+			blob, err := l.Compressed()
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, blob)
+			if err := errors.Join(err, blob.Close()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
