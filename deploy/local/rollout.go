@@ -85,8 +85,12 @@ func (t *Target) Shift(weight int) error {
 	return t.setShare(t.state.Canary, weight)
 }
 
-// Isolate keeps every new connection away from the canary.
+// Isolate keeps every new connection away from the canary. A stable version that
+// has died meanwhile is started again first: somebody has to answer.
 func (t *Target) Isolate() error {
+	if err := t.reviveStable(context.Background()); err != nil {
+		return err
+	}
 	c := t.state.Canary
 	return errors.Join(t.setShare(c, 0), t.split.ClearSocket(c.Slot))
 }
