@@ -11,10 +11,11 @@ import (
 	"github.com/sluice-cd/sluice/internal/histogram"
 )
 
-const fiveMillis = 5 * time.Millisecond
+// typical is the median duration of the simulated services.
+const typical = 5 * time.Millisecond
 
 // repetitions of a simulated error rate: 500, 50 with the race detector, or
-// what the environment variable SLUICE_GATE_REPETITIONS says. 10 000 take about half an hour on two cores:
+// what the environment variable SLUICE_GATE_REPETITIONS says. 10 000 take about a quarter of an hour on two cores:
 //
 //	SLUICE_GATE_REPETITIONS=10000 go test -timeout 2h -run Rate ./internal/gate
 func repetitions(t *testing.T) int {
@@ -45,8 +46,8 @@ func TestFalseAlarmRateWithALookAtEveryBlock(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulation")
 	}
-	healthy := newService(fiveMillis, 0.003, 0.002)
-	boundary := moved(fiveMillis, 0.003, 7)
+	healthy := newService(typical, 0.003, 0.002)
+	boundary := moved(typical, 0.003, 7)
 	boundary.errors = 0.002
 	day := func(t int) (float64, float64) { // the level of traffic, and weights of 5, 25, 50 %
 		level := 100 * (1 + 0.5*math.Sin(float64(t)/40))
@@ -92,7 +93,7 @@ func TestFalsePassRateAtTheMargin(t *testing.T) {
 	if testing.Short() {
 		t.Skip("simulation")
 	}
-	mass := lognormal(fiveMillis, 0.003)
+	mass := lognormal(typical, 0.003)
 	baseline, canary := fromMass(mass, 0), oddsTimes(mass, 2)
 	for name, quantiles := range map[string][]float64{"one threshold": {0.9}, "five thresholds": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +113,7 @@ func TestFalsePassRateAtTheErrorFloor(t *testing.T) {
 		t.Skip("simulation")
 	}
 	n := repetitions(t)
-	baseline, canary := newService(fiveMillis, 0.003, 0), newService(fiveMillis, 0.003, DefaultErrorFloor)
+	baseline, canary := newService(typical, 0.003, 0), newService(typical, 0.003, DefaultErrorFloor)
 	x := trial{cfg: Config{Quantiles: []float64{0.5}, Alpha: 1e-9}, baseline: baseline, canary: canary, rates: constant(100, 100), limit: 100, stop: Pass}
 	hits, _ := x.repeat(n)
 	atMost(t, hits, n, DefaultBeta)
@@ -138,7 +139,7 @@ func TestRateUnderNoiseThatTheTestDoesNotKnow(t *testing.T) {
 				return int(math.Round(level[0])), int(math.Round(level[1]))
 			}
 			n := repetitions(t) / 5
-			healthy := newService(fiveMillis, 0.003, 0)
+			healthy := newService(typical, 0.003, 0)
 			hits, _ := trial{baseline: healthy, canary: healthy, rates: constant(90, 10), noise: wander, limit: 600, stop: Fail}.repeat(n)
 			atMost(t, hits, n, tt.limit)
 		})

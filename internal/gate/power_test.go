@@ -24,7 +24,7 @@ func TestPower(t *testing.T) {
 		t.Skip("simulation")
 	}
 	const lead, turn = 20, 300
-	healthy := newService(fiveMillis, 0.003, 0)
+	healthy := newService(typical, 0.003, 0)
 	slow := func(times float64) *service { return newService(scaled(times), 0.003, 0) }
 	for _, tt := range []struct {
 		name             string
@@ -39,9 +39,9 @@ func TestPower(t *testing.T) {
 		{"1.3× slower", slow(1.3), 90, 10, false, Fail, 45, 62, 85},
 		{"2× slower at 1 request/s", slow(2), 90, 1, false, Fail, 18, 25, 35},
 		{"2× slower at 90 requests/s", slow(2), 900, 90, false, Fail, 1, 1, 2},
-		{"tail 0.3 % → 2.3 %", newService(fiveMillis, 0.023, 0), 90, 10, false, Fail, 90, 126, 170},
-		{"5 % errors", newService(fiveMillis, 0.003, 0.05), 90, 10, false, Fail, 8, 14, 22},
-		{"1 % errors", newService(fiveMillis, 0.003, 0.01), 90, 10, false, Fail, 50, 66, 85},
+		{"tail 0.3 % → 2.3 %", newService(typical, 0.023, 0), 90, 10, false, Fail, 90, 126, 170},
+		{"5 % errors", newService(typical, 0.003, 0.05), 90, 10, false, Fail, 8, 14, 22},
+		{"1 % errors", newService(typical, 0.003, 0.01), 90, 10, false, Fail, 50, 66, 85},
 		{"1.5× slower after 5 min", slow(1.5), 90, 10, true, Fail, 18, 26, 36},
 		{"healthy, 10 requests/s", healthy, 90, 10, false, Pass, 70, 97, 130},
 		{"healthy, 100 requests/s", healthy, 900, 100, false, Pass, 7, 11, 16},

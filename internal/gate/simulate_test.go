@@ -44,7 +44,7 @@ func newService(median time.Duration, tail, errors float64) *service {
 }
 
 // scaled is a number of times the usual median.
-func scaled(times float64) time.Duration { return time.Duration(times * float64(fiveMillis)) }
+func scaled(times float64) time.Duration { return time.Duration(times * float64(typical)) }
 
 // moved is the same service with every request later by some buckets: exactly
 // the boundary of a tolerance of as many buckets.

@@ -22,14 +22,22 @@ func TestEffectsAreWordedForAPerson(t *testing.T) {
 	const ms = time.Millisecond
 	var none histogram.Histogram
 	for name, tt := range map[string]struct{ got, want string }{
-		"slower": {quantileText(0.5, ladder(9000, 2*ms, 6*ms), ladder(1000, 4*ms, 12*ms)),
-			"p50 4.08 ms → 8.16 ms, slower by 87–111 %"},
-		"faster": {quantileText(0.5, ladder(9000, 4*ms, 12*ms), ladder(1000, 2*ms, 6*ms)),
-			"p50 8.16 ms → 4.08 ms, faster by 47–53 %"},
-		"about equal": {quantileText(0.9, ladder(9000, 2*ms, 6*ms), ladder(1000, 2*ms, 6*ms)),
-			"p90 5.65 ms → 5.65 ms, between 4.2 % faster and 4.4 % slower"},
-		"a quantile with a fraction and few requests": {quantileText(0.999, ladder(9000, 2*ms, 6*ms), ladder(10, 2*ms, 6*ms)),
-			"p99.9 6.02 ms → 5.65 ms, too few requests to say by how much"},
+		"slower": {
+			quantileText(0.5, ladder(9000, 2*ms, 6*ms), ladder(1000, 4*ms, 12*ms)),
+			"p50 4.08 ms → 8.16 ms, slower by 87–111 %",
+		},
+		"faster": {
+			quantileText(0.5, ladder(9000, 4*ms, 12*ms), ladder(1000, 2*ms, 6*ms)),
+			"p50 8.16 ms → 4.08 ms, faster by 47–53 %",
+		},
+		"about equal": {
+			quantileText(0.9, ladder(9000, 2*ms, 6*ms), ladder(1000, 2*ms, 6*ms)),
+			"p90 5.65 ms → 5.65 ms, between 4.2 % faster and 4.4 % slower",
+		},
+		"a quantile with a fraction and few requests": {
+			quantileText(0.999, ladder(9000, 2*ms, 6*ms), ladder(10, 2*ms, 6*ms)),
+			"p99.9 6.02 ms → 5.65 ms, too few requests to say by how much",
+		},
 		"one side without requests": {quantileText(0.5, &none, ladder(10, ms, 2*ms)), "p50 not measured on both sides"},
 		"more errors":               {shareText(10, 9000, 50, 1000), "failed 0.11 % → 5 %, more by 3.7–6.4 points"},
 		"fewer errors":              {shareText(500, 9000, 1, 1000), "failed 5.6 % → 0.1 %, fewer by 4.8–6 points"},
@@ -79,8 +87,10 @@ func TestTheEffectIsThatSinceTheCanaryWentBad(t *testing.T) {
 }
 
 func TestTheLineOfACheckFitsItsOutcome(t *testing.T) {
-	c := Check{Name: "latency", Outcome: Fail, FailOdds: 4812, PassOdds: 0.5, Text: "p99 212 ms → 304 ms, slower by 31–55 %",
-		Baseline: Summary{Requests: 18230}, Canary: Summary{Requests: 1911}}
+	c := Check{
+		Name: "latency", Outcome: Fail, FailOdds: 4812, PassOdds: 0.5, Text: "p99 212 ms → 304 ms, slower by 31–55 %",
+		Baseline: Summary{Requests: 18230}, Canary: Summary{Requests: 1911},
+	}
 	if got, want := c.String(), "latency  fail  p99 212 ms → 304 ms, slower by 31–55 %  odds 4 812 : 1  n 18 230 / 1 911"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
