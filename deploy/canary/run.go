@@ -246,6 +246,9 @@ func (r *rollout) blame() {
 		r.end(gate.Invalid, trigger, v.Reason, tl)
 	default:
 		reason := fmt.Sprintf("no pass within %v: %s", r.Plan.Deadline, v.Reason)
+		if v.Outcome == gate.NoData && v.BaselineRequests > 0 && v.CanaryRequests == 0 {
+			reason += fmt.Sprintf("; the stable version had %d requests: only new connections are divided, and clients that keep theirs stay where they are", v.BaselineRequests)
+		}
 		r.end(v.Outcome, None, reason, Timeline{Verdict: now})
 	}
 }

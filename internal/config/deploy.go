@@ -51,7 +51,7 @@ type Gate struct {
 	// How much slower is still called equal: noise of the machine, not of the release.
 	Tolerance Ratio `json:"tolerance" default:"15%" min:"1%" max:"1000%"`
 	// How much slower may be overlooked in what a pass shows. Without any, a few per cent between two equal processes keep a release with uniform latencies from passing.
-	PassTolerance Ratio `json:"pass_tolerance" default:"5%" min:"0%" max:"1000%"`
+	PassTolerance Ratio `json:"pass_tolerance" default:"10%" min:"0%" max:"1000%"`
 	// How bad a release must not be to pass: the odds of a slow or failed request, new against stable.
 	OddsRatio float64 `json:"odds_ratio" default:"2" min:"1.05" max:"100"`
 	// Objectives that hold whatever the stable version does. Left out: none.

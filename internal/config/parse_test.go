@@ -87,7 +87,7 @@ func TestMinimalFileIsComplete(t *testing.T) {
    "alpha": "1%",
    "beta": "5%",
    "tolerance": "15%",
-   "pass_tolerance": "5%",
+   "pass_tolerance": "10%",
    "odds_ratio": 2
   }
  }
