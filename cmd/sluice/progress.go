@@ -77,10 +77,18 @@ func (p *progress) look(l canary.Look) {
 	if l.Warmup {
 		state = "warming up"
 	}
-	fmt.Fprintf(p.w, "  %s  canary %3.0f %%  stable %5d req p50 %-8s  canary %5d req p50 %-8s %3d errors  odds against %s  %s\n",
+	fmt.Fprintf(p.w, "  %s  canary %3.0f %%  stable %5d req p50 %-8s  canary %5d req p50 %-8s %3d errors  odds against %s, for %s  %s%s\n",
 		l.End.Format("15:04:05"), float64(l.Weight)/canary.Full*100,
 		l.Baseline.Requests, millis(l.Baseline.Latency.Quantile(0.5)),
-		l.Canary.Requests, millis(l.Canary.Latency.Quantile(0.5)), l.Canary.Errors, oddsText(l.Odds), state)
+		l.Canary.Requests, millis(l.Canary.Latency.Quantile(0.5)), l.Canary.Errors, oddsText(l.Odds), oddsText(l.PassOdds), state, unseen(l))
+}
+
+// unseen says why a canary may get nothing while the stable version is busy.
+func unseen(l canary.Look) string {
+	if l.Canary.Requests > 0 || l.Baseline.Requests == 0 || l.Warmup {
+		return ""
+	}
+	return " (no request came to the canary: clients that keep their connections stay where they are)"
 }
 
 // noting returns the function that a step calls to say what it is at.
@@ -158,8 +166,8 @@ func millis(d time.Duration) string {
 // oddsText writes odds as people say them: 4 812 : 1.
 func oddsText(odds float64) string {
 	switch {
-	case odds < 1.05:
-		return "1 : 1"
+	case odds < 0.1:
+		return "< 0.1 : 1"
 	case odds < 10:
 		return fmt.Sprintf("%.1f : 1", odds)
 	case odds < 1e6:

@@ -124,7 +124,7 @@ func because(o Outcome) string {
 	if o.Trigger != "" {
 		text += " (" + o.Trigger + ")"
 	}
-	if rec := o.Record; rec != nil && rec.BreachToTrafficMS != nil {
+	if rec := o.Record; rec != nil && rec.BreachToTrafficMS != nil && *rec.BreachToTrafficMS > 0 {
 		text += fmt.Sprintf(", traffic was back %.1f s after the first bad request", float64(*rec.BreachToTrafficMS)/1000)
 	}
 	return text
