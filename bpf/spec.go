@@ -35,8 +35,11 @@ func DigestOf(data []byte) Digest {
 	return Digest("sha256:" + hex.EncodeToString(sum[:]))
 }
 
-// maxObject bounds what is read as an object: larger ones are not ours.
-const maxObject = 16 << 20
+// maxObject and maxNote bound what is read: larger ones are not ours.
+const (
+	maxObject = 16 << 20
+	maxNote   = 256
+)
 
 // Spec is what a compiled object says of itself.
 type Spec struct {
@@ -44,9 +47,10 @@ type Spec struct {
 	BTFDigest Digest    `json:"btf_digest,omitempty"` // of its .BTF section
 	License   string    `json:"license"`
 	ByteOrder string    `json:"byte_order"`
-	Clang     string    `json:"clang,omitempty"` // as the compiler names itself
-	Programs  []Program `json:"programs"`        // by name
-	Maps      []Map     `json:"maps"`            // by name
+	Clang     string    `json:"clang,omitempty"`      // version of the compiler, where the object says it
+	MinKernel string    `json:"min_kernel,omitempty"` // oldest Linux it is meant for, where it says so
+	Programs  []Program `json:"programs"`             // by name
+	Maps      []Map     `json:"maps"`                 // by name
 }
 
 // Program is one program of an object.
@@ -147,12 +151,23 @@ func (s *Spec) readELF(obj []byte) error {
 		}
 		s.BTFDigest = DigestOf(raw)
 	}
-	if comment := f.Section(".comment"); comment != nil {
-		if raw, err := comment.Data(); err == nil {
-			s.Clang = strings.Trim(string(raw), "\x00")
-		}
-	}
+	s.Clang, s.MinKernel = note(f, "toolchain"), note(f, "min_kernel")
 	return nil
+}
+
+// note reads a section that holds one string (bpf/include/sluice.h); empty if
+// there is none.
+func note(f *elf.File, section string) string {
+	sec := f.Section(section)
+	if sec == nil || sec.Size > maxNote {
+		return ""
+	}
+	raw, err := sec.Data()
+	if err != nil {
+		return ""
+	}
+	text, _, _ := strings.Cut(string(raw), "\x00")
+	return text
 }
 
 func helpers(ins asm.Instructions) []string {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Loaded is what this kernel made of an object.
@@ -44,8 +45,9 @@ type Watch struct {
 
 type watched struct {
 	LoadedProgram
-	attach ebpf.AttachType
-	link   link.Link
+	attach  ebpf.AttachType
+	link    link.Link
+	program *ebpf.Program // of the collection, which keeps its id from being used again
 }
 
 // Attach attaches the named programs of a collection to a control group, all or
@@ -72,7 +74,7 @@ func Attach(dir string, coll *ebpf.Collection, programs map[string]ebpf.AttachTy
 		if err != nil {
 			return nil, fmt.Errorf("attaching program %s to %s: %w", name, dir, err)
 		}
-		p := &watched{attach: programs[name], link: l}
+		p := &watched{attach: programs[name], link: l, program: prog}
 		w.order = append(w.order, p)
 		if p.LoadedProgram, err = describe(name, dir, prog, l); err != nil {
 			return nil, err
@@ -142,7 +144,7 @@ func (p *watched) check() error {
 		return &MismatchError{Program: p.Name, What: "link", Want: "attached to " + p.AttachedTo, Got: "detached"}
 	}
 	if uint32(info.Program) == p.ID {
-		return nil // ids are never used again while the link holds the program
+		return nil // an id is not used again while we hold the program
 	}
 	found, err := ebpf.NewProgramFromID(info.Program)
 	if err != nil {
@@ -179,19 +181,41 @@ func (w *Watch) alone(p *watched) error {
 }
 
 // Replace puts the programs of another collection in the place of those that
-// are attached, each in one step: no packet is missed.
+// are attached, each in one step: no packet is missed. What somebody else has
+// replaced or detached is put right by it. After an error the old programs are
+// in their places, as far as the kernel lets them.
 func (w *Watch) Replace(coll *ebpf.Collection) error {
+	for i, p := range w.order {
+		err := p.put(coll.Programs[p.Name])
+		if err == nil {
+			continue
+		}
+		for _, done := range w.order[:i+1] {
+			err = errors.Join(err, done.put(done.program))
+		}
+		return err
+	}
 	for _, p := range w.order {
-		prog := coll.Programs[p.Name]
-		if err := p.link.Update(prog); err != nil {
-			return fmt.Errorf("replacing program %s: %w", p.Name, err)
-		}
-		var err error
-		if p.LoadedProgram, err = describe(p.Name, p.AttachedTo, prog, p.link); err != nil {
-			return err
-		}
+		p.program = coll.Programs[p.Name]
 	}
 	return nil
+}
+
+// put makes the link run a program; a link that was detached is made anew.
+func (p *watched) put(prog *ebpf.Program) error {
+	err := p.link.Update(prog)
+	if errors.Is(err, unix.ENOLINK) {
+		var l link.Link
+		if l, err = link.AttachCgroup(link.CgroupOptions{Path: p.AttachedTo, Attach: p.attach, Program: prog}); err == nil {
+			_ = p.link.Close()
+			p.link = l
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("replacing program %s: %w", p.Name, err)
+	}
+	p.LoadedProgram, err = describe(p.Name, p.AttachedTo, prog, p.link)
+	return err
 }
 
 // Close detaches everything.

@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-cd/sluice/bpf"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu" mover bind.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" mover bind.bpf.c
 
 // Mover moves the ports of one control group.
 type Mover struct {
@@ -55,6 +55,7 @@ func Attach(cgroupDir string) (_ *Mover, err error) {
 		{m.objs.PostBind4, ebpf.AttachCGroupInet4PostBind},
 		{m.objs.PostBind6, ebpf.AttachCGroupInet6PostBind},
 		{m.objs.NoMptcp, ebpf.AttachCGroupInetSockCreate},
+		{m.objs.Forget, ebpf.AttachCgroupInetSockRelease},
 	} {
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroupDir, Attach: a.attach, Program: a.program})
 		if err != nil {

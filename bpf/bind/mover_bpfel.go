@@ -8,9 +8,17 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type moverGiven struct {
+	_      structs.HostLayout
+	Cookie uint64
+	Port   uint32
+	Unused uint32
+}
 
 // Names of all BPF objects in the ELF.
 //
@@ -20,6 +28,7 @@ const (
 	moverMapRequested  = "requested"
 	moverProgBind4     = "bind4"
 	moverProgBind6     = "bind6"
+	moverProgForget    = "forget"
 	moverProgNoMptcp   = "no_mptcp"
 	moverProgPostBind4 = "post_bind4"
 	moverProgPostBind6 = "post_bind6"
@@ -69,6 +78,7 @@ type moverSpecs struct {
 type moverProgramSpecs struct {
 	Bind4     *ebpf.ProgramSpec `ebpf:"bind4"`
 	Bind6     *ebpf.ProgramSpec `ebpf:"bind6"`
+	Forget    *ebpf.ProgramSpec `ebpf:"forget"`
 	NoMptcp   *ebpf.ProgramSpec `ebpf:"no_mptcp"`
 	PostBind4 *ebpf.ProgramSpec `ebpf:"post_bind4"`
 	PostBind6 *ebpf.ProgramSpec `ebpf:"post_bind6"`
@@ -131,6 +141,7 @@ type moverVariables struct {
 type moverPrograms struct {
 	Bind4     *ebpf.Program `ebpf:"bind4"`
 	Bind6     *ebpf.Program `ebpf:"bind6"`
+	Forget    *ebpf.Program `ebpf:"forget"`
 	NoMptcp   *ebpf.Program `ebpf:"no_mptcp"`
 	PostBind4 *ebpf.Program `ebpf:"post_bind4"`
 	PostBind6 *ebpf.Program `ebpf:"post_bind6"`
@@ -140,6 +151,7 @@ func (p *moverPrograms) Close() error {
 	return _MoverClose(
 		p.Bind4,
 		p.Bind6,
+		p.Forget,
 		p.NoMptcp,
 		p.PostBind4,
 		p.PostBind6,

@@ -8,27 +8,29 @@
 // storage, what is counted of a workload in a per-CPU slot whose number is
 // cached there. Nothing is sent to user space; it reads the slots.
 //
-// A request begins with the first new payload byte while none is pending. It is
-// answered by the first segment that begins with a final status line. Segments
-// that were seen before, by sequence number, do not count.
+// A request begins with its first byte. It is answered by the first segment
+// that begins with a final status line while an answer is due: how many are due
+// is known from reading the requests (request.h). Segments that were seen
+// before, by sequence number, do not count.
 
-#include <linux/bpf.h>
+#include <sluice.h>
+
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 
-#include "buckets.h"
+#include "bucket.h"
+#include "request.h"
+
+SLUICE_OBJECT("5.12"); /* atomic operations that return the old value */
 
 #define WORKLOADS 256 /* user space may load with fewer or more */
 #define CLASSES 8     /* 1xx … 5xx by their first digit; the rest is padding */
-
-/* keep makes the compiler forget what it knows of a variable, so that it does
- * not optimise away a bound that the verifier needs to see. */
-#define keep(x) asm volatile("" : "+r"(x))
+#define ANSWERS                                                                \
+	16 /* looked for in one segment, when requests are pipelined           \
+	    */
 
 /* workload is what is counted separately. IPv4 is ::ffff:a.b.c.d. */
 struct workload {
@@ -39,35 +41,31 @@ struct workload {
 };
 
 struct counts {
-	__u64 requests;       /* answered with a final status */
-	__u64 aborted;        /* connection closed with a request pending */
+	__u64 requests;	      /* answered with a final status */
+	__u64 aborted;	      /* connection closed with a request pending */
 	__u64 retransmits;    /* segments sent again */
-	__u64 first_ns;       /* first answer, CLOCK_MONOTONIC; 0: none */
+	__u64 first_ns;	      /* first answer, CLOCK_MONOTONIC; 0: none */
 	__u64 first_error_ns; /* first 5xx or abort */
 	__u64 sum_ns;
 	__u64 classes[CLASSES];
 	__u64 buckets[BUCKETS];
 };
 
-enum kind {
-	UNKNOWN, /* no payload yet */
-	HTTP,
-	FOREIGN, /* something else: TLS, HTTP/2, … */
-};
-
-/* conn is what is known of one connection. */
+/* conn is what is known of one connection. Ingress and egress of it may run at
+ * the same time. */
 struct conn {
-	__u64 request_ns; /* when the pending request began */
-	__u64 last_in_ns; /* last payload from the client */
-	__u32 in_next;    /* sequence number after what was seen */
+	__u64 oldest_ns; /* when the oldest request without an answer began */
+	__u64 newest_ns; /* when the newest one began */
+	__u32 in_next;	 /* sequence number after what was seen */
 	__u32 out_next;
-	__u32 slot; /* number of the slot + 1; 0: not looked up */
-	__u8 kind;
-	__u8 pending;
-	__u8 answered; /* an answer was seen, more may follow (pipelining) */
-	__u8 in_seen;  /* in_next is valid */
+	__u32 slot;   /* number of the slot + 1; 0: not looked up */
+	__u32 due;    /* answers due to complete requests; changed atomically */
+	__u8 in_seen; /* in_next is valid */
 	__u8 out_seen;
-	__u8 unused[3];
+	__u8 status_len; /* bytes kept in status */
+	__u8 unused[5];
+	__u8 status[24]; /* the start of an answer that a segment cut */
+	struct request in;
 };
 
 struct {
@@ -93,8 +91,8 @@ struct {
 
 /* totals: what belongs to no workload */
 enum total {
-	NEXT_SLOT, /* slots given away so far */
-	LOST,      /* requests that could not be counted */
+	NEXT_SLOT,  /* slots given away so far */
+	LOST,	    /* requests that could not be counted */
 	UNMEASURED, /* connections that speak something else */
 	TOTALS,
 };
@@ -114,45 +112,6 @@ static __always_inline __u64 add_total(__u32 which)
 
 	return n ? __sync_fetch_and_add(n, 1) : ~0ULL;
 }
-
-/* bucket returns the number of the histogram bucket of a duration, exactly. */
-static __always_inline __u32 bucket(__u64 ns)
-{
-	__u32 e = 0, cell, i;
-	__u64 v = ns;
-
-	if (ns <= FIRST_EDGE)
-		return 0;
-	if (ns > LAST_EDGE)
-		return BUCKETS - 1;
-	if (v >> 32) { v >>= 32; e += 32; }
-	if (v >> 16) { v >>= 16; e += 16; }
-	if (v >> 8) { v >>= 8; e += 8; }
-	if (v >> 4) { v >>= 4; e += 4; }
-	if (v >> 2) { v >>= 2; e += 2; }
-	if (v >> 1) e += 1;
-	if (e < 5)
-		return 0; /* not reached: FIRST_EDGE is larger */
-	cell = e * 32 + ((ns >> (e - 5)) & 31);
-	if (cell >= CELLS)
-		return BUCKETS - 1;
-	i = cell_bucket[cell];
-	/* a cell is 1/32 octave at most 1.42 buckets wide */
-	if (i < EDGES && ns > edge_ns[i])
-		i++;
-	if (i < EDGES && ns > edge_ns[i])
-		i++;
-	if (i < EDGES && ns > edge_ns[i])
-		i++;
-	return i;
-}
-
-/* segment is the payload of one TCP segment. */
-struct segment {
-	__u32 off; /* of the payload, from the IP header */
-	__u32 len;
-	__u32 seq;
-};
 
 /* parse is 0 for a TCP segment with payload. */
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
@@ -190,33 +149,36 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	return 0;
 }
 
-/* is_old reports whether all of a segment was seen before, and takes note of it
- * if not. */
-static __always_inline int is_old(const struct segment *s, __u32 *next, __u8 *seen)
+/* fresh reports whether a segment has bytes that were not seen before, cuts off
+ * those that were, and takes note of it. */
+static __always_inline int fresh(struct segment *s, __u32 *next, __u8 *seen)
 {
-	__u32 end = s->seq + s->len;
+	__u32 end = s->seq + s->len, old;
 
-	if (*seen && (__s32)(end - *next) <= 0)
-		return 1;
+	if (*seen) {
+		if ((__s32)(end - *next) <= 0)
+			return 0;
+		if ((__s32)(*next - s->seq) > 0) {
+			old = *next - s->seq;
+			s->seq += old;
+			s->off += old;
+			s->len -= old;
+		}
+	}
 	*next = end;
 	*seen = 1;
-	return 0;
+	return 1;
 }
 
-/* method reports whether payload looks like the start of a request. Of less
- * than four bytes the first has to do. */
-static __always_inline int method(struct __sk_buff *skb, const struct segment *s)
+/* known_method reports whether a segment begins with a method of RFC 9110 or
+ * 5789. It is for connections whose beginning was not seen: one of our own to
+ * somebody must not be taken for one that we answer. */
+static __always_inline int known_method(struct __sk_buff *skb,
+					const struct segment *s)
 {
 	__u32 word = 0;
 
-	if (s->len < 4) {
-		__u8 c = 0;
-
-		if (bpf_skb_load_bytes(skb, s->off, &c, 1))
-			return 0;
-		return c >= 'A' && c <= 'Z';
-	}
-	if (bpf_skb_load_bytes(skb, s->off, &word, 4))
+	if (s->len < 4 || bpf_skb_load_bytes(skb, s->off, &word, 4))
 		return 0;
 	switch (bpf_ntohl(word)) {
 	case 0x47455420: /* "GET " */
@@ -238,19 +200,20 @@ static __always_inline int method(struct __sk_buff *skb, const struct segment *s
 static __noinline __u32 slot_of(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	struct workload w = {};
-	__u32 *known, fresh;
+	__u32 *known, mine;
 	__u64 taken;
 
 	if (!skb || !sk)
 		return 0;
 	w.cgroup = bpf_skb_cgroup_id(skb);
 	w.port = sk->src_port;
-	if (sk->family == 2 /* AF_INET */) {
+	if (sk->family == AF_INET) {
 		w.addr[2] = bpf_htonl(0xffff);
 		w.addr[3] = sk->src_ip4;
 	} else {
 		/* Each on its own: the verifier allows no arithmetic on sk. */
-		__u32 a = sk->src_ip6[0], b = sk->src_ip6[1], c = sk->src_ip6[2], d = sk->src_ip6[3];
+		__u32 a = sk->src_ip6[0], b = sk->src_ip6[1],
+		      c = sk->src_ip6[2], d = sk->src_ip6[3];
 
 		asm volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d));
 		w.addr[0] = a;
@@ -264,12 +227,13 @@ static __noinline __u32 slot_of(struct __sk_buff *skb, struct bpf_sock *sk)
 	taken = add_total(NEXT_SLOT);
 	if (taken >= max_slots)
 		return 0;
-	fresh = taken;
-	if (bpf_map_update_elem(&workloads, &w, &fresh, BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&workloads, &w); /* another CPU was first */
+	mine = taken;
+	if (bpf_map_update_elem(&workloads, &w, &mine, BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&workloads,
+					    &w); /* another CPU was first */
 		return known ? *known + 1 : 0;
 	}
-	return fresh + 1;
+	return mine + 1;
 }
 
 static __always_inline struct counts *counts_of(const struct conn *c)
@@ -279,74 +243,209 @@ static __always_inline struct counts *counts_of(const struct conn *c)
 	return c->slot ? bpf_map_lookup_elem(&slots, &slot) : 0;
 }
 
+/* missed deals with a hole before a segment: bytes that came in another order.
+ * They will look as if they had been seen, so they are given up here. It is 0
+ * if nothing was lost by it. */
+static __always_inline int missed(struct conn *c, const struct segment *s,
+				  __u32 hole)
+{
+	switch (c->in.phase) {
+	case BODY:
+		if (c->in.body < (__u64)hole + s->len)
+			break;
+		c->in.body -= hole;
+		return 0;
+	case START: /* a request begins somewhere in the hole */
+		c->newest_ns = bpf_ktime_get_ns();
+		if (!c->due)
+			c->oldest_ns = c->newest_ns;
+		__sync_fetch_and_add(&c->due, 1);
+		break;
+	case HEAD:
+		__sync_fetch_and_add(&c->due, 1);
+		break;
+	}
+	c->in.phase = LOOSE;
+	return 1;
+}
+
+/* read takes note of what a client sent. */
+static __always_inline void read(struct __sk_buff *skb, struct segment *s,
+				 struct conn *c)
+{
+	struct reader *r;
+
+	if (c->in.phase == BODY) {
+		if (c->in.body >= s->len) {
+			c->in.body -= s->len;
+			if (!c->in.body)
+				c->in.phase = START;
+			return;
+		}
+		s->off += c->in.body;
+		s->len -= c->in.body;
+		c->in.phase = START;
+	}
+	if (c->in.phase == LOOSE && c->due)
+		return;
+	r = the_reader();
+	if (!r)
+		return;
+	if (!read_heads(skb, r, s, &c->in)) {
+		if (c->in.kind == UNKNOWN)
+			c->in.kind = FOREIGN;
+		c->in.phase = LOOSE;
+		return;
+	}
+	if (r->begun) {
+		c->newest_ns = bpf_ktime_get_ns();
+		if (!c->due && c->in.phase != HEAD)
+			c->oldest_ns = c->newest_ns;
+	}
+	c->in = r->is;
+	if (r->complete)
+		__sync_fetch_and_add(&c->due, r->complete);
+}
+
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
 	struct conn *c;
-	__u64 now;
+	__u32 hole;
 
 	if (!sk || parse(skb, &s))
 		return 1;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	/* Data in the last packet of the handshake finds the listener here; see
+	 * connection. */
+	if (!sk || sk->state == BPF_TCP_LISTEN)
 		return 1;
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c) {
-		/* A connection that is older than the probe, or one of our own to
-		 * somebody else: only a request says that it is the former. */
-		if (!method(skb, &s))
+		/* A connection that is older than the probe, or one of our own
+		 * to somebody else. */
+		if (!known_method(skb, &s))
 			return 1;
-		c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		c = bpf_sk_storage_get(&conns, sk, 0,
+				       BPF_SK_STORAGE_GET_F_CREATE);
 		if (!c) {
 			add_total(LOST);
 			return 1;
 		}
 	}
-	if (c->kind == FOREIGN || is_old(&s, &c->in_next, &c->in_seen))
+	if (c->in.kind == FOREIGN)
 		return 1;
-	now = bpf_ktime_get_ns();
-	c->last_in_ns = now;
-	if (c->pending)
-		return 1; /* more of the same request, or a pipelined one */
-	if (!method(skb, &s)) {
-		/* After an answer this is the rest of a body that nobody waited
-		 * for. At the start it is another protocol. */
-		if (c->kind == UNKNOWN) {
-			c->kind = FOREIGN;
-			add_total(UNMEASURED);
-		}
+	hole = c->in_seen ? s.seq - c->in_next : 0;
+	if (!fresh(&s, &c->in_next, &c->in_seen))
 		return 1;
-	}
-	c->kind = HTTP;
-	c->request_ns = now;
-	c->pending = 1;
-	c->answered = 0;
-	if (!c->slot)
+	if ((__s32)hole <= 0 || !missed(c, &s, hole))
+		read(skb, &s, c);
+	if (c->in.kind == FOREIGN)
+		add_total(UNMEASURED);
+	else if (!c->slot && c->in.kind == HTTP)
 		c->slot = slot_of(skb, sk);
 	return 1;
 }
 
-/* status returns the status code of "HTTP/1.x NNN", 0 for anything else. */
-static __always_inline __u32 status(struct __sk_buff *skb, const struct segment *s)
-{
-	__u8 b[12];
+#define STATUS_LINE 12 /* bytes of it that are looked at */
 
-	if (s->len < sizeof(b) || bpf_skb_load_bytes(skb, s->off, b, sizeof(b)))
+/* status returns the status code of "HTTP/1.x NNN", 0 for anything else. */
+static __always_inline __u32 status(const __u8 *b)
+{
+	if (b[0] != 'H' || b[1] != 'T' || b[2] != 'T' || b[3] != 'P' ||
+	    b[4] != '/' || b[5] != '1' || b[6] != '.' || b[8] != ' ')
 		return 0;
-	if (b[0] != 'H' || b[1] != 'T' || b[2] != 'T' || b[3] != 'P' || b[4] != '/' || b[5] != '1' || b[6] != '.' || b[8] != ' ')
-		return 0;
-	if (b[9] < '1' || b[9] > '5' || b[10] < '0' || b[10] > '9' || b[11] < '0' || b[11] > '9')
+	if (b[9] < '1' || b[9] > '9' || b[10] < '0' || b[10] > '9' ||
+	    b[11] < '0' || b[11] > '9')
 		return 0;
 	return (b[9] - '0') * 100 + (b[10] - '0') * 10 + (b[11] - '0');
+}
+
+/* status_at reads it from a packet. It and the functions below that are not
+ * static are checked by the verifier once, and not on every path. */
+__noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
+{
+	__u8 b[STATUS_LINE];
+
+	if (bpf_skb_load_bytes(skb, off, b, STATUS_LINE))
+		return 0;
+	return status(b);
+}
+
+/* first_status returns the status code that a segment begins with, also when
+ * its bytes come one by one. */
+static __always_inline __u32 first_status(struct __sk_buff *skb,
+					  const struct segment *s,
+					  struct conn *c)
+{
+	__u32 have = c->status_len, n = s->len;
+
+	if (!have && n >= STATUS_LINE)
+		return status_at(skb, s->off);
+	if (have >= STATUS_LINE)
+		return 0;
+	if (n > STATUS_LINE)
+		n = STATUS_LINE;
+	keep(have);
+	keep(n);
+	if (have >= STATUS_LINE || n == 0 || n > STATUS_LINE ||
+	    bpf_skb_load_bytes(skb, s->off, c->status + have, n))
+		return 0;
+	have += n;
+	if (have >= STATUS_LINE) {
+		c->status_len = 0;
+		return status(c->status);
+	}
+	c->status_len = c->status[0] == 'H' ? have : 0;
+	return 0;
+}
+
+#define LOOKS 512 /* at most in one segment, of 8 bytes */
+#define FOUND (1U << 31)
+
+/* look looks for a status line that begins in the eight bytes at off. It
+ * returns its place | FOUND, or where to go on, or 0 at the end. */
+__noinline __u32 look(struct __sk_buff *skb, __u32 off)
+{
+	__u64 w, mark;
+
+	if (bpf_skb_load_bytes(skb, off, &w, sizeof(w)))
+		return 0; /* no room for a status line */
+	mark = zero_byte(w ^ 0x4848484848484848ULL); /* H */
+	if (!mark)
+		return off + sizeof(w);
+	off += first_byte(mark);
+	return status_at(skb, off) ? off | FOUND : off + 1;
+}
+
+/* next_status returns where in the packet the next status line is, from off on;
+ * 0 if none. Only answers that share a segment need it: those to pipelined
+ * requests, and those behind a 1xx. */
+__noinline __u32 next_status(struct __sk_buff *skb, __u32 off)
+{
+	__u32 i;
+
+	for (i = 0; i < LOOKS; i++) {
+		off = look(skb, off);
+		if (!off || off & FOUND)
+			break;
+	}
+	return off & FOUND ? off & ~FOUND : 0;
+}
+
+/* bucket_of is bucket, checked once. */
+__noinline __u32 bucket_of(__u64 ns)
+{
+	return bucket(ns);
 }
 
 static __always_inline void record(struct conn *c, __u32 code, __u64 now)
 {
 	struct counts *n = counts_of(c);
 	__u32 class = code / 100, i;
-	__u64 took = now - c->request_ns;
+	__u64 took = now - c->oldest_ns;
 
 	if (!n) {
 		add_total(LOST);
@@ -358,7 +457,7 @@ static __always_inline void record(struct conn *c, __u32 code, __u64 now)
 	__sync_fetch_and_add(&n->sum_ns, took);
 	keep(class);
 	__sync_fetch_and_add(&n->classes[class & (CLASSES - 1)], 1);
-	i = bucket(took);
+	i = bucket_of(took);
 	keep(i);
 	if (i < BUCKETS)
 		__sync_fetch_and_add(&n->buckets[i], 1);
@@ -366,6 +465,50 @@ static __always_inline void record(struct conn *c, __u32 code, __u64 now)
 		n->first_ns = now;
 	if (class == 5 && !n->first_error_ns)
 		n->first_error_ns = now;
+}
+
+/* answer counts an answer with a final status. */
+static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
+				   struct conn *c, __u32 code, __u64 now)
+{
+	c->in.kind = HTTP;
+	if (!c->slot)
+		c->slot = slot_of(skb, sk);
+	record(c, code, now);
+	if (!c->due) {
+		c->in.phase = LOOSE; /* answered before its head was complete */
+	} else {
+		__sync_fetch_and_add(&c->due, -1);
+		/* Of three or more in flight the next one may have begun later
+		 * than this says. */
+		if (c->due == 1)
+			c->oldest_ns = c->newest_ns;
+	}
+	if (code == 101)
+		c->in.kind = FOREIGN; /* what follows is no HTTP */
+}
+
+/* answers counts the answers in a segment, which begins with a status line. */
+static __noinline int answers(struct __sk_buff *skb, struct bpf_sock *sk,
+			      struct conn *c, __u32 off, __u32 code)
+{
+	__u64 now = bpf_ktime_get_ns();
+	int i;
+
+	if (!sk)
+		return 0;
+	for (i = 0; i < ANSWERS; i++) {
+		if (code >= 200 || code == 101)
+			answer(skb, sk, c, code, now);
+		if (c->in.kind == FOREIGN || (!c->due && c->in.phase != HEAD))
+			return 0;
+		off = next_status(skb, off);
+		if (!off)
+			return 0;
+		code = status_at(skb, off);
+		off += STATUS_LINE;
+	}
+	return 0;
 }
 
 SEC("cgroup_skb/egress")
@@ -376,36 +519,52 @@ int egress(struct __sk_buff *skb)
 	struct conn *c;
 	__u32 code;
 
-	if (!sk)
+	if (!sk || parse(skb, &s))
 		return 1;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
-	if (!c || c->kind != HTTP || parse(skb, &s) || is_old(&s, &c->out_next, &c->out_seen))
+	if (!c || c->in.kind == FOREIGN ||
+	    !fresh(&s, &c->out_next, &c->out_seen))
 		return 1;
-	if (!c->pending && !c->answered)
+	if (!c->due && c->in.phase != HEAD)
 		return 1;
-	code = status(skb, &s);
-	/* 1xx is not yet the answer, but for 101: what follows is no HTTP. */
-	if (!code || (code < 200 && code != 101))
-		return 1;
-	record(c, code, bpf_ktime_get_ns());
-	c->pending = 0;
-	c->answered = 1;
-	c->request_ns = c->last_in_ns; /* of the next one, if it was pipelined */
-	if (code == 101)
-		c->kind = FOREIGN;
+	code = first_status(skb, &s, c);
+	if (code)
+		answers(skb, sk, c, s.off + 1, code);
 	return 1;
+}
+
+/* accepted notes where a new connection begins. Data that came with the last
+ * packet of the handshake (deferred accept, fast open, a lost ACK) was not
+ * given to ingress with this socket; it is taken for one request. */
+static __always_inline void accepted(struct bpf_sock_ops *ctx, struct conn *c)
+{
+	struct tcphdr *tcp = ctx->skb_data;
+	__u32 head, n;
+
+	c->in_next = ctx->rcv_nxt;
+	c->in_seen = 1;
+	if ((void *)(tcp + 1) > ctx->skb_data_end)
+		return;
+	head = tcp->doff * 4;
+	n = ctx->skb_len;
+	if (n <= head)
+		return;
+	c->in_next = bpf_ntohl(tcp->seq) + tcp->syn + n - head;
+	c->oldest_ns = c->newest_ns = bpf_ktime_get_ns();
+	c->in.phase = LOOSE;
+	c->due = 1;
 }
 
 static __always_inline void closed(struct conn *c)
 {
 	struct counts *n;
 
-	if (!c->pending)
+	if (!c->due || c->in.kind != HTTP)
 		return;
-	c->pending = 0;
+	c->due = 0;
 	n = counts_of(c);
 	if (!n) {
 		add_total(LOST);
@@ -429,23 +588,30 @@ int connection(struct bpf_sock_ops *ctx)
 		return 1;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RETRANS_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG);
-		if (!bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE))
+		bpf_sock_ops_cb_flags_set(ctx,
+					  ctx->bpf_sock_ops_cb_flags |
+						  BPF_SOCK_OPS_RETRANS_CB_FLAG |
+						  BPF_SOCK_OPS_STATE_CB_FLAG);
+		c = bpf_sk_storage_get(&conns, sk, 0,
+				       BPF_SK_STORAGE_GET_F_CREATE);
+		if (c)
+			accepted(ctx, c);
+		else
 			add_total(LOST);
 		break;
 	case BPF_SOCK_OPS_RETRANS_CB:
 		c = bpf_sk_storage_get(&conns, sk, 0, 0);
 		n = c ? counts_of(c) : 0;
-		if (n)
-			__sync_fetch_and_add(&n->retransmits, 1);
+		if (n && !ctx->args[2]) /* 0: it was sent */
+			__sync_fetch_and_add(&n->retransmits, ctx->args[1]);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		c = ctx->args[1] == BPF_TCP_CLOSE ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
+		c = ctx->args[1] == BPF_TCP_CLOSE
+			    ? bpf_sk_storage_get(&conns, sk, 0, 0)
+			    : 0;
 		if (c)
 			closed(c);
 		break;
 	}
 	return 1;
 }
-
-char LICENSE[] SEC("license") = "GPL";

@@ -22,7 +22,7 @@ import (
 )
 
 //go:generate go run ./buckets buckets.h
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu" -type workload -type counts probe probe.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" -type workload -type counts probe probe.bpf.c
 
 // Object returns the compiled probe that comes with this package.
 func Object() []byte { return append([]byte(nil), _ProbeBytes...) }
@@ -38,6 +38,7 @@ type Probe struct {
 	coll   *ebpf.Collection
 	watch  *bpf.Watch
 	opts   Options
+	boot   time.Time // when the kernel's monotonic clock was zero, by this one's wall clock
 }
 
 // attachments is which program goes where.
@@ -63,11 +64,15 @@ func Load(obj []byte, want bpf.Digest, opts Options) (*Probe, error) {
 	if err != nil {
 		return nil, err
 	}
+	boot, err := bootTime()
+	if err != nil {
+		return nil, err
+	}
 	coll, err := bpf.Load(spec, ebpf.CollectionOptions{})
 	if err != nil {
 		return nil, err
 	}
-	return &Probe{digest: want, coll: coll, opts: opts}, nil
+	return &Probe{digest: want, coll: coll, opts: opts, boot: boot}, nil
 }
 
 // prepare checks an object and sizes its maps.
@@ -224,12 +229,7 @@ const (
 
 // Snapshot reads all counters.
 func (p *Probe) Snapshot() (Snapshot, error) {
-	s := Snapshot{Workloads: map[Workload]Counts{}}
-	boot, err := bootTime()
-	if err != nil {
-		return s, err
-	}
-	s.At = time.Now()
+	s := Snapshot{At: time.Now(), Workloads: map[Workload]Counts{}}
 	for which, n := range map[uint32]*uint64{totalLost: &s.Lost, totalUnmeasured: &s.Unmeasured} {
 		if err := p.coll.Maps["totals"].Lookup(which, n); err != nil {
 			return s, fmt.Errorf("reading the probe's totals: %w", err)
@@ -243,7 +243,7 @@ func (p *Probe) Snapshot() (Snapshot, error) {
 		if err := p.coll.Maps["slots"].Lookup(slot, &cpus); err != nil {
 			return s, fmt.Errorf("reading the probe's slot %d: %w", slot, err)
 		}
-		s.Workloads[workloadOf(key)] = sum(cpus, boot)
+		s.Workloads[workloadOf(key)] = sum(cpus, p.boot)
 	}
 	if err := entries.Err(); err != nil {
 		return s, fmt.Errorf("listing the probe's workloads: %w", err)
@@ -301,5 +301,5 @@ func bootTime() (time.Time, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return time.Time{}, fmt.Errorf("reading the monotonic clock: %w", err)
 	}
-	return time.Now().Add(-time.Duration(ts.Nano())), nil
+	return time.Now().Round(0).Add(-time.Duration(ts.Nano())), nil
 }

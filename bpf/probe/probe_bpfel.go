@@ -15,18 +15,27 @@ import (
 
 type probeConn struct {
 	_         structs.HostLayout
-	RequestNs uint64
-	LastInNs  uint64
+	OldestNs  uint64
+	NewestNs  uint64
 	InNext    uint32
 	OutNext   uint32
 	Slot      uint32
-	Kind      uint8
-	Pending   uint8
-	Answered  uint8
+	Due       uint32
 	InSeen    uint8
 	OutSeen   uint8
-	Unused    [3]uint8
-	_         [4]byte
+	StatusLen uint8
+	Unused    [5]uint8
+	Status    [24]uint8
+	In        struct {
+		_       structs.HostLayout
+		Body    uint64
+		Line    [5]uint64
+		LineLen uint8
+		Kind    uint8
+		Phase   uint8
+		Loose   uint8
+		Unused  uint32
+	}
 }
 
 type probeCounts struct {
@@ -39,6 +48,29 @@ type probeCounts struct {
 	SumNs        uint64
 	Classes      [8]uint64
 	Buckets      [834]uint64
+}
+
+type probeReader struct {
+	_  structs.HostLayout
+	Is struct {
+		_       structs.HostLayout
+		Body    uint64
+		Line    [5]uint64
+		LineLen uint8
+		Kind    uint8
+		Phase   uint8
+		Loose   uint8
+		Unused  uint32
+	}
+	Base     uint32
+	End      uint32
+	Stop     uint32
+	Line     uint32
+	At       uint32
+	Begun    uint32
+	Complete uint32
+	Unused   uint32
+	Bytes    [1088]uint8
 }
 
 type probeWorkload struct {
@@ -54,6 +86,7 @@ type probeWorkload struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	probeMapConns       = "conns"
+	probeMapReaders     = "readers"
 	probeMapSlots       = "slots"
 	probeMapTotals      = "totals"
 	probeMapWorkloads   = "workloads"
@@ -115,6 +148,7 @@ type probeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeMapSpecs struct {
 	Conns     *ebpf.MapSpec `ebpf:"conns"`
+	Readers   *ebpf.MapSpec `ebpf:"readers"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 	Totals    *ebpf.MapSpec `ebpf:"totals"`
 	Workloads *ebpf.MapSpec `ebpf:"workloads"`
@@ -148,6 +182,7 @@ func (o *probeObjects) Close() error {
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeMaps struct {
 	Conns     *ebpf.Map `ebpf:"conns"`
+	Readers   *ebpf.Map `ebpf:"readers"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 	Totals    *ebpf.Map `ebpf:"totals"`
 	Workloads *ebpf.Map `ebpf:"workloads"`
@@ -156,6 +191,7 @@ type probeMaps struct {
 func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Conns,
+		m.Readers,
 		m.Slots,
 		m.Totals,
 		m.Workloads,

@@ -1,6 +1,7 @@
 package split
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,9 +11,13 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/bpf"
 )
+
+// netNamespace is the one of the calling thread.
+const netNamespace = "/proc/thread-self/ns/net"
 
 // takeOver opens what is pinned, after making sure that it is what create would
 // have made.
@@ -48,29 +53,27 @@ func (s *Splitter) openPins() (err error) {
 }
 
 // Check compares the program that is attached with what the embedded object
-// becomes on this kernel: the link runs the pinned program, with the same tag,
-// over the pinned maps, for the same front. The error is a *StaleError.
+// becomes on this kernel: the link is attached to this network namespace and
+// runs the pinned program, which has the same tag, the same constants and no
+// maps but the pinned ones. The error is a *StaleError.
 func (s *Splitter) Check() error {
 	stale := func(format string, args ...any) error {
 		return &StaleError{Dir: s.dir, Why: fmt.Sprintf(format, args...)}
-	}
-	linkInfo, err := s.link.Info()
-	if err != nil {
-		return stale("its link cannot be read: %v", err)
 	}
 	info, err := s.objs.Split.Info()
 	if err != nil {
 		return stale("its program cannot be read: %v", err)
 	}
-	if id, _ := info.ID(); linkInfo.Program != id {
-		return stale("its link runs program %d, pinned is %d", linkInfo.Program, id)
+	id, _ := info.ID()
+	if err := s.checkLink(id, stale); err != nil {
+		return err
 	}
-	want, err := freshTag(s.front)
+	tag, constants, err := fresh(s.front)
 	if err != nil {
 		return err
 	}
-	if info.Tag != want {
-		return stale("its program has tag %s, expected %s", info.Tag, want)
+	if info.Tag != tag {
+		return stale("its program has tag %s, expected %s", info.Tag, tag)
 	}
 	used, _ := info.MapIDs()
 	for _, m := range []*ebpf.Map{s.objs.Sockets, s.objs.Weight, s.objs.Counts} {
@@ -78,61 +81,84 @@ func (s *Splitter) Check() error {
 		if err != nil {
 			return stale("a map cannot be read: %v", err)
 		}
-		if id, _ := mapInfo.ID(); !slices.Contains(used, id) {
+		id, _ := mapInfo.ID()
+		at := slices.Index(used, id)
+		if at < 0 {
 			return stale("the program does not use pinned map %d", id)
 		}
+		used = slices.Delete(used, at, at+1)
 	}
-	return s.checkFront(used)
+	if len(used) != 1 {
+		return stale("the program uses %d maps that are not pinned, expected 1", len(used))
+	}
+	return checkConstants(used[0], constants, stale)
 }
 
-// freshTag is the tag that the embedded program gets on this kernel: it is
-// loaded, asked and thrown away.
-func freshTag(front netip.AddrPort) (string, error) {
+// checkLink makes sure that a link of ours in this network namespace runs the
+// program.
+func (s *Splitter) checkLink(program ebpf.ProgramID, stale func(string, ...any) error) error {
+	info, err := s.link.Info()
+	if err != nil {
+		return stale("its link cannot be read: %v", err)
+	}
+	if info.Program != program {
+		return stale("its link runs program %d, pinned is %d", info.Program, program)
+	}
+	ns := info.NetNs()
+	if ns == nil || ns.NetnsInode == 0 {
+		return stale("its link is detached")
+	}
+	var here unix.Stat_t
+	if err := unix.Stat(netNamespace, &here); err != nil {
+		return fmt.Errorf("looking at the network namespace: %w", err)
+	}
+	if uint64(ns.NetnsInode) != here.Ino {
+		return stale("it is attached to network namespace %d, this is %d", ns.NetnsInode, here.Ino)
+	}
+	return nil
+}
+
+// fresh loads the embedded program, to know the tag and the constants that it
+// gets on this kernel, and throws it away.
+func fresh(front netip.AddrPort) (tag string, constants []byte, err error) {
 	spec, err := loadSplit()
 	if err != nil {
-		return "", fmt.Errorf("reading the embedded splitter: %w", err)
+		return "", nil, fmt.Errorf("reading the embedded splitter: %w", err)
 	}
 	if err := setFront(spec, front); err != nil {
-		return "", err
+		return "", nil, err
 	}
+	constants, _ = spec.Maps[".rodata"].Contents[0].Value.([]byte)
 	coll, err := bpf.Load(spec, ebpf.CollectionOptions{})
 	if err != nil {
-		return "", fmt.Errorf("loading the traffic splitter: %w", err)
+		return "", nil, fmt.Errorf("loading the traffic splitter: %w", err)
 	}
 	defer coll.Close()
 	info, err := coll.Programs["split"].Info()
 	if err != nil {
-		return "", fmt.Errorf("reading the traffic splitter: %w", err)
+		return "", nil, fmt.Errorf("reading the traffic splitter: %w", err)
 	}
-	return info.Tag, nil
+	return info.Tag, constants, nil
 }
 
-// checkFront compares the constants of the pinned program with the front.
-func (s *Splitter) checkFront(maps []ebpf.MapID) error {
-	want := s.front.Addr().As16()
-	for _, id := range maps {
-		m, err := ebpf.NewMapFromID(id)
-		if err != nil {
-			return fmt.Errorf("reading a map of the splitter: %w", err)
-		}
-		var constants [20]byte
-		is := m.ValueSize() == uint32(len(constants)) && m.Lookup(uint32(0), &constants) == nil
-		_ = m.Close()
-		if !is {
-			continue
-		}
-		var same bool
-		for _, layout := range [][2]int{{0, 4}, {16, 0}} { // port before or after the address
-			port := constants[layout[0] : layout[0]+4]
-			addr := constants[layout[1] : layout[1]+16]
-			p := uint32(port[0]) | uint32(port[1])<<8 | uint32(port[2])<<16 | uint32(port[3])<<24
-			same = same || p == uint32(s.front.Port()) && slices.Equal(addr, want[:])
-		}
-		if same {
-			return nil
-		}
+// checkConstants compares the map that holds the front with what it would be.
+func checkConstants(id ebpf.MapID, want []byte, stale func(string, ...any) error) error {
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return stale("its constants cannot be read: %v", err)
 	}
-	return &StaleError{Dir: s.dir, Why: "it answers for another address"}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		return stale("its constants cannot be read: %v", err)
+	}
+	if got, err := m.LookupBytes(uint32(0)); err != nil || !bytes.Equal(got, want) {
+		return stale("it answers for another address")
+	}
+	if !info.Frozen() {
+		return stale("its address can be changed")
+	}
+	return nil
 }
 
 // RemovePins ends a splitter and removes its folder. It is no error if there is

@@ -11,6 +11,7 @@ package split
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ import (
 	"github.com/sluice-cd/sluice/bpf"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu" split split.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" split split.bpf.c
 
 // Slot is one of the two places for a socket.
 type Slot uint32
@@ -60,6 +61,19 @@ func (e *MultipathError) Unwrap() error { return e.Err }
 func (e *MultipathError) Hint() string {
 	return "let it listen with plain TCP; in Go: GODEBUG=multipathtcp=0 in service.env"
 }
+
+// SocketError means that a file descriptor is no listening TCP socket.
+type SocketError struct{ Why string }
+
+func (e *SocketError) Error() string {
+	return "not a socket that new connections can be given to: " + e.Why
+}
+
+// Indices of the map weight, as in the program.
+const (
+	weightShare = 0
+	weightSeed  = 1
+)
 
 // The names of the pins.
 const (
@@ -110,6 +124,10 @@ func create(dir string, front netip.AddrPort) (*Splitter, error) {
 	if err := coll.Assign(&s.objs); err != nil {
 		return nil, fmt.Errorf("loading the traffic splitter: %w", err)
 	}
+	// Of the hash that draws, so that nobody can choose a slot by its port.
+	if err := s.objs.Weight.Update(uint32(weightSeed), rand.Uint32(), ebpf.UpdateAny); err != nil {
+		return nil, errors.Join(fmt.Errorf("setting the key of the draw: %w", err), s.Close())
+	}
 	if err := s.pin(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -125,7 +143,7 @@ func (s *Splitter) pin() error {
 			return fmt.Errorf("pinning the splitter's %s: %w", name, err)
 		}
 	}
-	ns, err := os.Open("/proc/thread-self/ns/net")
+	ns, err := os.Open(netNamespace)
 	if err != nil {
 		return fmt.Errorf("opening the network namespace: %w", err)
 	}
@@ -157,15 +175,39 @@ func setFront(spec *ebpf.CollectionSpec, front netip.AddrPort) error {
 	return nil
 }
 
-// SetSocket puts a listening socket into a slot. Established connections stay
-// where they are. The error is a *MultipathError for a socket of that kind.
+// SetSocket puts a listening TCP socket into a slot. Established connections
+// stay where they are. Errors: *MultipathError for a socket of that kind,
+// *SocketError for one that does not listen.
 func (s *Splitter) SetSocket(slot Slot, fd int) error {
+	// A sockmap takes connected and UDP sockets too; no connection could be
+	// given to them.
+	if err := listening(fd); err != nil {
+		return err
+	}
 	err := s.objs.Sockets.Update(uint32(slot), uint64(fd), ebpf.UpdateAny)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return &MultipathError{Err: err}
 	}
 	if err != nil {
 		return fmt.Errorf("putting a socket into slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// listening reports why a socket cannot take new TCP connections.
+func listening(fd int) error {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return &SocketError{Why: err.Error()}
+	}
+	if protocol == unix.IPPROTO_MPTCP {
+		return &MultipathError{Err: unix.EOPNOTSUPP}
+	}
+	if protocol != unix.IPPROTO_TCP {
+		return &SocketError{Why: fmt.Sprintf("its protocol is %d, not TCP", protocol)}
+	}
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+		return &SocketError{Why: "it does not listen"}
 	}
 	return nil
 }
@@ -198,7 +240,7 @@ func (s *Splitter) SetWeight(share uint32) error {
 	if share > Full {
 		return fmt.Errorf("setting the weight: %d is more than %d", share, Full)
 	}
-	if err := s.objs.Weight.Update(uint32(0), share, ebpf.UpdateAny); err != nil {
+	if err := s.objs.Weight.Update(uint32(weightShare), share, ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("setting the weight: %w", err)
 	}
 	return nil
@@ -207,7 +249,7 @@ func (s *Splitter) SetWeight(share uint32) error {
 // Weight returns the share of slot 1.
 func (s *Splitter) Weight() (uint32, error) {
 	var share uint32
-	if err := s.objs.Weight.Lookup(uint32(0), &share); err != nil {
+	if err := s.objs.Weight.Lookup(uint32(weightShare), &share); err != nil {
 		return 0, fmt.Errorf("reading the weight: %w", err)
 	}
 	return share, nil
@@ -244,5 +286,11 @@ func (s *Splitter) Close() error {
 	return err
 }
 
-// Remove ends the split: connections to the front address are refused.
-func (s *Splitter) Remove() error { return RemovePins(s.dir) }
+// Remove ends the split, at once and for whoever else holds it: connections to
+// the front address are refused. Close is still needed.
+func (s *Splitter) Remove() error {
+	if err := s.link.Detach(); err != nil {
+		return errors.Join(fmt.Errorf("detaching the traffic splitter: %w", err), RemovePins(s.dir))
+	}
+	return RemovePins(s.dir)
+}

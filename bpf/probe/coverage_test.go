@@ -1,0 +1,344 @@
+package probe
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
+)
+
+// classes is the wanted count of each status class.
+type classes = [6]uint64
+
+// oks are n answers of 2xx.
+func oks(n uint64) classes { return classes{2: n} }
+
+func rawPath(parts ...string) string { return "/raw?" + url.Values{"part": parts}.Encode() }
+
+func TestEveryRequestIsCounted(t *testing.T) {
+	body := strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 40_000) // 1 MB of requests
+	for name, tt := range map[string]struct {
+		want    classes
+		aborted uint64
+		do      func(c *conn, s *service)
+	}{
+		"keep-alive": {want: oks(50), do: func(c *conn, _ *service) {
+			for range 50 {
+				c.send(get("/"))
+				c.answers(1, "GET")
+			}
+		}},
+		"a connection for each": {want: oks(50), do: func(c *conn, s *service) {
+			for range 50 {
+				c := dial(c.t, s.v4)
+				c.send(get("/"))
+				c.answers(1, "GET")
+				c.Close()
+			}
+		}},
+		"IPv6": {want: oks(20), do: func(c *conn, s *service) {
+			c = dial(c.t, s.v6)
+			for range 20 {
+				c.send(get("/"))
+				c.answers(1, "GET")
+			}
+		}},
+		"five in one segment": {want: oks(25), do: func(c *conn, _ *service) {
+			for range 5 {
+				c.send(strings.Repeat(get("/"), 5))
+				c.answers(5, "GET")
+			}
+		}},
+		"five pipelined, each in a segment": {want: oks(25), do: func(c *conn, _ *service) {
+			for range 5 {
+				c.send(get("/?wait=10ms"), get("/"), get("/"), get("/"), get("/"))
+				c.answers(5, "GET")
+			}
+		}},
+		"pipelined, cut anywhere": {want: oks(12), do: func(c *conn, _ *service) {
+			all := get("/") + post("/", body[:1000]) + get("/") + get("/")
+			for _, at := range []int{7, 30, 1060} {
+				c.send(all[:at], all[at:])
+				c.answers(4, "GET")
+			}
+		}},
+		"a body full of requests": {want: oks(3), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send(post("/", body))
+				c.answers(1, "POST")
+			}
+		}},
+		"answered before the body has come": {want: oks(3), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send(post("/early", body)[:2000])
+				time.Sleep(5 * time.Millisecond)
+				c.send(post("/early", body)[2000:])
+				c.answers(1, "POST")
+			}
+		}},
+		"a chunked body full of requests": {want: oks(3), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send("POST / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: chunked\r\n\r\n", "1c\r\n", body[:28], "\r\n0\r\n\r\n")
+				c.answers(1, "POST")
+			}
+		}},
+		"a large answer": {want: oks(4), do: func(c *conn, _ *service) {
+			for range 4 {
+				c.send(get("/?size=4000000"))
+				c.answers(1, "GET")
+			}
+		}},
+		"a chunked answer that looks like answers": {want: oks(4), do: func(c *conn, _ *service) {
+			for range 4 {
+				c.send(get("/lookalike"))
+				c.answers(1, "GET")
+			}
+		}},
+		"an answer whose segments look like answers": {want: oks(4), do: func(c *conn, _ *service) {
+			for range 4 {
+				c.send(get("/lookalike?length=1"))
+				c.answers(1, "GET")
+			}
+		}},
+		"HEAD": {want: oks(5), do: func(c *conn, _ *service) {
+			for range 5 {
+				c.send("HEAD /?size=9 HTTP/1.1\r\nHost: x\r\n\r\n")
+				c.answers(1, "HEAD")
+			}
+		}},
+		"1xx is not the answer": {want: oks(3), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send(get("/hints"))
+				c.answers(3, "GET")
+			}
+		}},
+		"100-continue": {want: oks(3), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+				c.answers(1, "POST")
+				c.send("abc")
+				c.answers(1, "POST")
+			}
+		}},
+		"1xx and the answer in one segment": {want: oks(1), do: func(c *conn, _ *service) {
+			c.send(get(rawPath("HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")))
+			c.answers(2, "GET")
+		}},
+		"two answers in one segment": {want: oks(2), do: func(c *conn, _ *service) {
+			answer := "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+			c.send(get(rawPath(answer+answer)) + get("/"))
+			c.answers(2, "GET")
+		}},
+		"101 ends the HTTP of a connection": {want: classes{1: 1}, do: func(c *conn, _ *service) {
+			c.send(get(rawPath("HTTP/1.1 101 Switching\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n")))
+			c.answers(1, "GET")
+			c.send("GET / HTTP/1.1\r\n\r\n")
+		}},
+		"every status class": {want: classes{2: 1, 3: 1, 4: 2, 5: 2}, do: func(c *conn, _ *service) {
+			for _, status := range []string{"204", "304", "404", "429", "500", "503"} {
+				c.send(get("/?status=" + status))
+				c.answers(1, "GET")
+			}
+		}},
+		"a request cut inside the method": {want: oks(4), do: func(c *conn, _ *service) {
+			for range 4 {
+				c.send("G", "ET", " / HTTP/1.1\r\nHo", "st: x\r\n\r", "\n")
+				c.answers(1, "GET")
+			}
+		}},
+		"a request byte by byte": {want: oks(2), do: func(c *conn, _ *service) {
+			for range 2 {
+				c.send(strings.Split(post("/", "ab"), "")...)
+				c.answers(1, "POST")
+			}
+		}},
+		"an answer cut inside the status line": {want: classes{5: 1}, do: func(c *conn, _ *service) {
+			c.send(get(rawPath("H", "TTP/1.1 5", "0", "0 Oops\r\nContent-Length: 0\r\n\r\n")))
+			c.answers(1, "GET")
+		}},
+		"a method that is not in the book": {want: oks(1), do: func(c *conn, _ *service) {
+			c.send("PURGE / HTTP/1.1\r\nHost: x\r\n\r\n")
+			c.answers(1, "PURGE")
+		}},
+		"a head of 30 kB": {want: oks(6), do: func(c *conn, _ *service) {
+			for range 3 {
+				c.send("GET / HTTP/1.1\r\nHost: x\r\nCookie: " + strings.Repeat("long=", 6000) + "\r\n\r\n" + get("/"))
+				c.answers(2, "GET")
+			}
+		}},
+		"a head of 200 lines": {want: oks(2), do: func(c *conn, _ *service) {
+			c.send("GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-Line: value\r\n", 200) + "\r\n" + get("/"))
+			c.answers(2, "GET")
+		}},
+		"a head that is refused": {want: classes{4: 1}, do: func(c *conn, _ *service) {
+			c.send("GET / HTTP/1.1\r\nContent-Length: nonsense\r\n\r\n")
+			c.answers(1, "GET")
+		}},
+		"data in the last packet of the handshake": {want: oks(10), do: func(c *conn, s *service) {
+			for range 5 {
+				c := dial(c.t, s.defer4)
+				for range 2 {
+					c.send(get("/"))
+					c.answers(1, "GET")
+				}
+			}
+		}},
+		"closed by the server without an answer": {want: oks(1), aborted: 1, do: func(c *conn, _ *service) {
+			c.send(get("/"))
+			c.answers(1, "GET")
+			c.send(get(rawPath("")))
+			_, _ = io.ReadAll(c)
+			c.Close()
+		}},
+		"closed by the client before the answer": {aborted: 1, do: func(c *conn, _ *service) {
+			c.send(get("/?wait=200ms"))
+			time.Sleep(10 * time.Millisecond)
+			_ = c.Conn.(*net.TCPConn).SetLinger(0) // a reset, as of a client that died
+			c.Close()
+		}},
+		"the service dies with a request": {aborted: 1, do: func(c *conn, s *service) {
+			c.send(get("/?wait=1m"))
+			time.Sleep(20 * time.Millisecond)
+			s.kill()
+			c.Close()
+		}},
+		"half a request is no request": {do: func(c *conn, _ *service) {
+			c.send("GET / HTTP/1.1\r\nHo")
+			_ = c.Conn.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}},
+		"another protocol": {do: func(c *conn, s *service) {
+			for _, hello := range []string{"\x16\x03\x01\x00\x05hello", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PING\r\n", "EHLO mail.example.org\r\n"} {
+				c := dial(c.t, s.v4)
+				c.send(hello, "\r\n\r\n")
+				_, _ = c.Read(make([]byte, 100))
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			p := s.watch(t, Options{})
+			tt.do(dial(t, s.v4), s)
+			var got Counts
+			var snap Snapshot
+			for range 100 { // the end of a connection is seen a little later
+				if got, snap = total(t, p); got.Classes == tt.want && got.Aborted == tt.aborted {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got.Classes != tt.want || got.Aborted != tt.aborted || snap.Lost != 0 {
+				t.Errorf("counted %v, %d aborted, %d lost; want %v, %d aborted", got.Classes, got.Aborted, snap.Lost, tt.want, tt.aborted)
+			}
+			if n := got.Latency.Count(); n != got.Requests {
+				t.Errorf("%d requests, %d in the histogram", got.Requests, n)
+			}
+			if err := p.Check(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestConnectionsOlderThanTheProbeAreCounted(t *testing.T) {
+	s := start(t)
+	c := dial(t, s.v4)
+	c.send(get("/"))
+	c.answers(1, "GET")
+	p := s.watch(t, Options{})
+	for range 20 {
+		c.send(get("/"))
+		c.answers(1, "GET")
+	}
+	if got, _ := total(t, p); got.Requests != 20 {
+		t.Errorf("counted %d, want 20", got.Requests)
+	}
+}
+
+func TestOutgoingRequestsAreNotCounted(t *testing.T) {
+	s := start(t) // and this process is the client, in the measured group as well
+	p := s.watch(t, Options{})
+	moveInto(t, s.group)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for range 10 {
+		resp, err := client.Get("http://" + s.v4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	got, snap := total(t, p)
+	if got.Requests != 10 || len(snap.Workloads) != 1 {
+		t.Errorf("counted %d requests of %d workloads, want 10 of 1", got.Requests, len(snap.Workloads))
+	}
+}
+
+func TestRequestsBeyondTheTableAreReportedAsLost(t *testing.T) {
+	s := start(t)
+	p := s.watch(t, Options{Workloads: 1})
+	for _, addr := range []string{s.v4, s.v6} {
+		c := dial(t, addr)
+		for range 5 {
+			c.send(get("/"))
+			c.answers(1, "GET")
+		}
+	}
+	if got, snap := total(t, p); got.Requests != 5 || snap.Lost != 5 {
+		t.Errorf("counted %d, lost %d; want 5 and 5", got.Requests, snap.Lost)
+	}
+}
+
+func TestLatencyIsWhatTheServiceTook(t *testing.T) {
+	s := start(t)
+	p := s.watch(t, Options{})
+	before := time.Now()
+	c := dial(t, s.v4)
+	for range 10 {
+		c.send(get("/?wait=20ms"))
+		c.answers(1, "GET")
+	}
+	got, snap := total(t, p)
+	if q := got.Latency.Quantile(0.5); q < 20*time.Millisecond || q > 40*time.Millisecond {
+		t.Errorf("the median is %v, want a little more than 20 ms", q)
+	}
+	for w, c := range snap.Workloads {
+		if w.Addr.String() != s.v4 {
+			t.Errorf("the workload is %v, want %s", w.Addr, s.v4)
+		}
+		if c.First.Before(before) || c.First.After(time.Now()) || !c.FirstError.IsZero() {
+			t.Errorf("first answer at %v, first error at %v", c.First, c.FirstError)
+		}
+	}
+	if again, _ := p.Snapshot(); again.At.Before(snap.At) {
+		t.Error("time goes backwards")
+	}
+}
+
+// moveInto moves this process into a control group, and back at the end.
+func moveInto(t *testing.T, group string) {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, home, _ := strings.Cut(string(raw), "0::")
+	home, _, _ = strings.Cut(home, "\n")
+	root := testenv.CgroupRoot(t)
+	join(t, group)
+	t.Cleanup(func() { join(t, root+home) })
+}
+
+func join(t *testing.T, group string) {
+	t.Helper()
+	if err := os.WriteFile(group+"/cgroup.procs", []byte("0"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
