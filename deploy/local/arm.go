@@ -34,7 +34,8 @@ type Arm struct {
 	Cgroup cgroup.Group   `json:"cgroup"`
 	Own    netip.AddrPort `json:"own"` // where it really listens
 
-	gone chan struct{}
+	gone  chan struct{}
+	quote int64 // size of the log when it started: its last words come after
 }
 
 // Gone is closed when the process has ended.
@@ -65,6 +66,10 @@ func launch(s Service, group cgroup.Group) (*Arm, *bind.Mover, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("preparing control group %s: %w", group, err)
 	}
+	var quote int64
+	if info, err := os.Stat(s.Log); err == nil {
+		quote = info.Size()
+	}
 	pid, err := spawn(s, group)
 	if err != nil {
 		_ = mover.Close()
@@ -73,9 +78,9 @@ func launch(s Service, group cgroup.Group) (*Arm, *bind.Mover, error) {
 	began, err := startTime(pid)
 	if err != nil {
 		_ = mover.Close()
-		return nil, nil, &StartError{Version: s.Version, Reason: "its process ended at once", Log: tail(s.Log), Err: err}
+		return nil, nil, &StartError{Version: s.Version, Reason: "its process ended at once", Log: tail(s.Log, quote), Err: err}
 	}
-	arm := &Arm{Service: s, PID: pid, Began: began, Cgroup: group}
+	arm := &Arm{Service: s, PID: pid, Began: began, Cgroup: group, quote: quote}
 	if err := arm.watch(); err != nil {
 		_ = mover.Close()
 		return nil, nil, err
@@ -168,7 +173,7 @@ func (a *Arm) alive() (bool, error) {
 // stop ends the version: it is asked first, and ended after its Stop time. The
 // group is removed.
 func (a *Arm) stop(ctx context.Context) error {
-	_ = syscall.Kill(a.PID, syscall.SIGTERM)
+	a.terminate()
 	select {
 	case <-a.gone:
 	case <-time.After(a.Stop):
@@ -179,14 +184,36 @@ func (a *Arm) stop(ctx context.Context) error {
 	return a.Cgroup.Remove(killCtx)
 }
 
-// drain waits until the version has no connection left on the port, or for
-// limit. It returns how many were left.
+// terminate asks the process to end. The number of a process that has ended may
+// belong to another by now: that one is not told.
+func (a *Arm) terminate() {
+	fd, err := unix.PidfdOpen(a.PID, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if began, err := startTime(a.PID); err == nil && began == a.Began {
+		_ = unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0)
+	}
+}
+
+// quiet is how long no connection may be seen before a version counts as
+// drained: the handshake of one that was given to it last takes a round trip.
+const quiet = 300 * time.Millisecond
+
+// drain waits until the version has had no connection on the port for a while,
+// or for limit. It returns how many were left.
 func (a *Arm) drain(ctx context.Context, port uint16, limit time.Duration) (int, error) {
 	deadline := time.After(limit)
-	for {
+	for idle := time.Now(); ; {
 		n, err := connections(a.Cgroup, port)
-		if err != nil || n == 0 {
+		if err != nil {
 			return 0, err
+		}
+		if n > 0 {
+			idle = time.Now()
+		} else if time.Since(idle) >= quiet {
+			return 0, nil
 		}
 		select {
 		case <-a.gone:
@@ -195,7 +222,7 @@ func (a *Arm) drain(ctx context.Context, port uint16, limit time.Duration) (int,
 			return n, nil
 		case <-deadline:
 			return n, nil
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -237,17 +264,18 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("%s has sha256 %s, released was %s", e.Path, e.Got, e.Want)
 }
 
-// tail returns the last lines of a file.
-func tail(path string) []string {
+// tail returns the last lines of what a file holds after an offset.
+func tail(path string, from int64) []string {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
 	const most = 4096
-	if info, err := f.Stat(); err == nil && info.Size() > most {
-		_, _ = f.Seek(-most, io.SeekEnd)
+	if info, err := f.Stat(); err == nil {
+		from = max(from, info.Size()-most)
 	}
+	_, _ = f.Seek(from, io.SeekStart)
 	raw, _ := io.ReadAll(io.LimitReader(f, most))
 	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
 	if len(lines) == 1 && lines[0] == "" {

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -35,18 +36,22 @@ func (a *Arm) ready(ctx context.Context, mover *bind.Mover) (socket, error) {
 		if len(found) > 0 && (a.Port != 0 || time.Since(first) >= settle) {
 			var s socket
 			var ok bool
-			if s, why, ok = a.choose(ctx, found, mover); ok {
+			var said string
+			if s, said, ok = a.choose(ctx, found, mover); ok {
 				return s, nil
+			}
+			if ctx.Err() == nil {
+				why = said // what the deadline cut short says nothing
 			}
 		} else {
 			closeAll(found)
 		}
 		select {
 		case <-a.gone:
-			return socket{}, &StartError{Version: a.Version, Reason: "its process ended", Log: tail(a.Log)}
+			return socket{}, &StartError{Version: a.Version, Reason: "its process ended", Log: tail(a.Log, a.quote)}
 		case <-ctx.Done():
 			reason := fmt.Sprintf("not ready after %v: %s", a.Start, why)
-			return socket{}, &StartError{Version: a.Version, Reason: reason, Log: tail(a.Log), Err: context.Cause(ctx)}
+			return socket{}, &StartError{Version: a.Version, Reason: reason, Log: tail(a.Log, a.quote), Err: context.Cause(ctx)}
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -111,13 +116,15 @@ func (a *Arm) choose(ctx context.Context, found []socket, mover *bind.Mover) (_ 
 func (a *Arm) healthy(ctx context.Context, addr netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var err error
+	var first error
 	for _, target := range reachable(addr) {
-		if err = a.askHealth(ctx, target); err == nil {
+		err := a.askHealth(ctx, target)
+		if err == nil {
 			return nil
 		}
+		first = cmp.Or(first, err) // an answer says more than an address without one
 	}
-	return err
+	return first
 }
 
 func (a *Arm) askHealth(ctx context.Context, addr netip.AddrPort) error {

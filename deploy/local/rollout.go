@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sluice-cd/sluice/bpf/split"
 	"github.com/sluice-cd/sluice/internal/cgroup"
@@ -30,7 +31,9 @@ func (t *Target) StartCanary(ctx context.Context, s Service) (_ *Arm, err error)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, group.Remove(context.WithoutCancel(ctx)))
+			endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			err = errors.Join(err, group.Remove(endCtx))
 		}
 	}()
 	arm, mover, err := launch(s, group)
@@ -137,14 +140,13 @@ func (t *Target) RollBack(ctx context.Context) (cut int, err error) {
 // retire drains and ends the version that the state calls canary.
 func (t *Target) retire(ctx context.Context) (cut int, err error) {
 	a := t.state.Canary
-	if cut, err = a.drain(ctx, t.cfg.Front.Port(), t.cfg.Drain); err != nil {
-		return cut, err
-	}
+	// A version whose connections cannot be counted is ended all the same.
+	cut, drainErr := a.drain(ctx, t.cfg.Front.Port(), t.cfg.Drain)
 	if err := a.stop(ctx); err != nil {
-		return cut, err
+		return cut, errors.Join(drainErr, err)
 	}
 	t.state.Canary = nil
-	return cut, t.state.write(t.run)
+	return cut, errors.Join(drainErr, t.state.write(t.run))
 }
 
 // Status is what serves on this machine; its Version is empty if nothing does.

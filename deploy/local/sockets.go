@@ -128,8 +128,9 @@ func inspect(fd int) (s socket, ok bool) {
 	return s, true
 }
 
-// connections counts the connections that the group has accepted on a port and
-// not yet closed.
+// connections counts the connections that the group has on a port: those that it
+// has accepted and not yet closed, and those that wait to be accepted on any of
+// its ports.
 func connections(g cgroup.Group, port uint16) (int, error) {
 	list, err := sockets(g)
 	if err != nil {
@@ -138,7 +139,12 @@ func connections(g cgroup.Group, port uint16) (int, error) {
 	defer closeAll(list)
 	n := 0
 	for _, s := range list {
-		if !s.listening && s.local.Port() == port {
+		if s.listening {
+			// Of a listening socket tcpi_unacked is the length of its queue.
+			if info, err := unix.GetsockoptTCPInfo(s.fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+				n += int(info.Unacked)
+			}
+		} else if s.local.Port() == port {
 			if _, err := unix.Getpeername(s.fd); err == nil {
 				n++
 			}

@@ -59,7 +59,27 @@ func (s state) write(dir string) error {
 // lock keeps every other sluice away from the service. The kernel drops it with
 // the process.
 func lock(dir, name string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	for {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making the folder of the local target: %w", err)
+		}
+		f, err := tryLock(filepath.Join(dir, "lock"), name)
+		if err != nil {
+			return nil, err
+		}
+		// Down removes the file: a lock on one that is there no more is worth
+		// nothing.
+		have, haveErr := f.Stat()
+		want, wantErr := os.Stat(f.Name())
+		if haveErr == nil && wantErr == nil && os.SameFile(have, want) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
+}
+
+func tryLock(path, name string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", name, err)
 	}

@@ -40,6 +40,7 @@ type Config struct {
 type Target struct {
 	cfg   Config
 	run   string // folder of lock and state
+	pins  string // folder of the splitter's pins
 	group cgroup.Group
 	lock  *os.File
 	split *split.Splitter
@@ -56,14 +57,12 @@ func Open(ctx context.Context, cfg Config) (_ *Target, err error) {
 		return nil, err
 	}
 	t := &Target{cfg: cfg, run: filepath.Join(runDir, cfg.Name)}
-	if err := os.MkdirAll(t.run, 0o700); err != nil {
-		return nil, fmt.Errorf("making the folder of the local target: %w", err)
-	}
 	if t.lock, err = lock(t.run, cfg.Name); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
+			t.forget()
 			_ = t.Close()
 		}
 	}()
@@ -77,6 +76,16 @@ func Open(ctx context.Context, cfg Config) (_ *Target, err error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// forget removes the empty folders of a service that never ran here.
+func (t *Target) forget() {
+	if _, err := os.Stat(filepath.Join(t.run, "state.json")); !errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	_ = os.Remove(string(t.group))
+	_ = os.Remove(t.pins)
+	_ = os.RemoveAll(t.run)
 }
 
 // takeOver makes the world agree with the state: first the stable version and
@@ -127,8 +136,8 @@ func (t *Target) openSplitter() error {
 	if err != nil {
 		return err
 	}
-	base := filepath.Join(mount, "sluice", t.cfg.Name)
-	dir := filepath.Join(base, pinName(t.cfg.Front))
+	t.pins = filepath.Join(mount, "sluice", t.cfg.Name)
+	dir := filepath.Join(t.pins, pinName(t.cfg.Front))
 	if _, err := os.Stat(dir); err != nil {
 		if err := t.checkFront(); err != nil {
 			return err
@@ -152,7 +161,7 @@ func (t *Target) openSplitter() error {
 			return err
 		}
 	}
-	return removeOthers(base, filepath.Base(dir))
+	return removeOthers(t.pins, filepath.Base(dir))
 }
 
 // pinName is the folder of a front's splitter; bpffs refuses dots in names.
@@ -199,6 +208,10 @@ func (t *Target) plug(a *Arm) error {
 	defer closeAll(list)
 	for _, s := range list {
 		if s.listening && s.local.Port() == a.Own.Port() {
+			// Putting a socket where it is already would take it out for a moment.
+			if cookie, taken, err := t.split.Occupied(a.Slot); err == nil && taken && cookie == s.cookie {
+				return nil
+			}
 			return t.split.SetSocket(a.Slot, s.fd)
 		}
 	}
@@ -269,13 +282,18 @@ func (t *Target) Down(ctx context.Context) error {
 	if err := t.split.Remove(); err != nil {
 		return err
 	}
+	if err := os.Remove(t.pins); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the folder of the splitter: %w", err)
+	}
+	_ = os.Remove(filepath.Dir(t.pins))
 	if err := t.group.Remove(ctx); err != nil {
 		return err
 	}
 	_ = os.Remove(filepath.Dir(string(t.group))) // the last service removes the parent
-	if err := os.Remove(filepath.Join(t.run, "state.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(t.run); err != nil {  // with the lock, see lock
 		return fmt.Errorf("removing the state of the local target: %w", err)
 	}
+	_ = os.Remove(filepath.Dir(t.run))
 	return nil
 }
 
