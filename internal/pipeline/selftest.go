@@ -18,6 +18,10 @@ func (r *Rollout) counts(ctx context.Context, arm *local.Arm) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	// A TLS server in Go answers HTTP too, with a complaint: that would count.
+	if arm.SpeaksTLS(ctx) {
+		return "", fmt.Errorf("%s speaks TLS, which the probe cannot read: let it speak HTTP/1.1 in the clear behind a proxy that ends TLS", arm.Version)
+	}
 	before, err := r.probe.Snapshot()
 	if err != nil {
 		return "", err
