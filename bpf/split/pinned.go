@@ -128,13 +128,16 @@ func fresh(front netip.AddrPort) (tag string, constants []byte, err error) {
 	if err := setFront(spec, front); err != nil {
 		return "", nil, err
 	}
-	constants, _ = spec.Maps[".rodata"].Contents[0].Value.([]byte)
 	coll, err := bpf.Load(spec, ebpf.CollectionOptions{})
 	if err != nil {
 		return "", nil, fmt.Errorf("loading the traffic splitter: %w", err)
 	}
 	defer coll.Close()
 	info, err := coll.Programs["split"].Info()
+	if err != nil {
+		return "", nil, fmt.Errorf("reading the traffic splitter: %w", err)
+	}
+	constants, err = coll.Maps[".rodata"].LookupBytes(uint32(0))
 	if err != nil {
 		return "", nil, fmt.Errorf("reading the traffic splitter: %w", err)
 	}
