@@ -46,6 +46,9 @@ func (e *LoadError) Hint() string {
 	if errors.Is(e.Err, ebpf.ErrNotSupported) {
 		return "this kernel lacks a feature that the probe needs; sluice doctor says which"
 	}
+	if len(e.Log) > 0 {
+		return "the verifier's whole log is printed with --verbose"
+	}
 	return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN); sluice doctor says what is missing"
 }
 

@@ -8,14 +8,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/sandbox"
 )
 
@@ -39,6 +42,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprint(stderr, message(err))
+	var refused *bpf.LoadError
+	if verbose, _ := root.PersistentFlags().GetBool("verbose"); verbose && errors.As(err, &refused) {
+		fmt.Fprintln(stderr, strings.Join(refused.Log, "\n"))
+	}
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(stderr, "sluice: hint: %s\n", hint)
 	}
@@ -61,6 +68,7 @@ both; the new version is promoted only when the evidence says it is not worse.`,
 		Version:       version(),
 	}
 	root.SetVersionTemplate("sluice {{.Version}}\n")
+	root.PersistentFlags().Bool("verbose", false, "print the whole log of the eBPF verifier when it refuses a program")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), publishCommand(), deployCommand())
 	root.AddCommand(stepCommands()...)
