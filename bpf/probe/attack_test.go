@@ -18,7 +18,7 @@ import (
 )
 
 // impostor is a program that lets everything pass and sees nothing.
-func impostor(t *testing.T, attach ebpf.AttachType) *ebpf.Program {
+func impostor(t testing.TB, attach ebpf.AttachType) *ebpf.Program {
 	t.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.CGroupSKB, AttachType: attach, License: "GPL",

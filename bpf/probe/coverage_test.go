@@ -2,6 +2,7 @@ package probe
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -323,7 +324,7 @@ func TestLatencyIsWhatTheServiceTook(t *testing.T) {
 }
 
 // moveInto moves this process into a control group, and back at the end.
-func moveInto(t *testing.T, group string) {
+func moveInto(t testing.TB, group string) {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -336,9 +337,61 @@ func moveInto(t *testing.T, group string) {
 	t.Cleanup(func() { join(t, root+home) })
 }
 
-func join(t *testing.T, group string) {
+func join(t testing.TB, group string) {
 	t.Helper()
 	if err := os.WriteFile(group+"/cgroup.procs", []byte("0"), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestRandomStreams sends streams of requests with bodies that look like
+// requests, cut anywhere, and pipelined as deep as it comes.
+func TestRandomStreams(t *testing.T) {
+	s := start(t)
+	p := s.watch(t, Options{})
+	var want uint64
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := dial(t, s.v4)
+		var stream strings.Builder
+		n := 1 + r.IntN(12)
+		for range n {
+			switch r.IntN(4) {
+			case 0:
+				stream.WriteString(get("/?" + strings.Repeat("q", r.IntN(1500))))
+			case 1:
+				stream.WriteString(post("/", strings.Repeat(get("/"), r.IntN(200))))
+			case 2:
+				stream.WriteString("PUT / HTTP/1.1\r\nHost: x\r\nCookie: " + strings.Repeat("c", r.IntN(3000)) + "\r\nContent-Length: 4\r\n\r\nGET ")
+			case 3:
+				stream.WriteString("DELETE /x HTTP/1.1\nHost: x\n\n") // bare newlines
+			}
+		}
+		var parts []string
+		for rest := stream.String(); rest != ""; {
+			at := min(len(rest), 1+r.IntN(2000))
+			if r.IntN(3) == 0 {
+				at = min(len(rest), 1+r.IntN(20))
+			}
+			parts, rest = append(parts, rest[:at]), rest[at:]
+		}
+		go func() {
+			for i, part := range parts {
+				if i%3 == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				_, _ = c.Write([]byte(part))
+			}
+		}()
+		c.answers(n, "GET")
+		want += uint64(n)
+		if got, snap := total(t, p); got.Requests != want || snap.Lost != 0 {
+			t.Fatalf("stream %d of %d requests: counted %d in all, want %d", seed, n, got.Requests, want)
+		}
+		c.Close()
+	}
+	time.Sleep(20 * time.Millisecond)
+	if got, _ := total(t, p); got.Aborted != 0 {
+		t.Errorf("%d aborted, none was", got.Aborted)
 	}
 }

@@ -1,0 +1,185 @@
+package probe
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/testenv"
+)
+
+// exchanger is a client and a server on one thread: what one exchange costs is
+// all on that thread's CPU clock, the softirq of the loopback included.
+type exchanger struct{ client, server int }
+
+func newExchanger(b *testing.B) exchanger {
+	b.Helper()
+	ok := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ok(err)
+	defer unix.Close(l)
+	ok(unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	ok(unix.Listen(l, 1))
+	addr, err := unix.Getsockname(l)
+	ok(err)
+	var x exchanger
+	x.client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ok(err)
+	ok(unix.Connect(x.client, addr))
+	x.server, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC)
+	ok(err)
+	for _, fd := range []int{x.client, x.server} {
+		ok(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	}
+	return x
+}
+
+func (x exchanger) close() {
+	_ = unix.Close(x.client)
+	_ = unix.Close(x.server)
+}
+
+// cost is the CPU time of one exchange: the least of some blocks, because
+// whatever disturbs a block makes it longer.
+func (x exchanger) cost(b *testing.B, request, answer []byte) float64 {
+	b.Helper()
+	buf := make([]byte, 4096)
+	best := 0.0
+	for range 6 {
+		const n = 400
+		begin := threadCPU(b)
+		for range n {
+			_, _ = unix.Write(x.client, request)
+			_, _ = unix.Read(x.server, buf)
+			_, _ = unix.Write(x.server, answer)
+			_, _ = unix.Read(x.client, buf)
+		}
+		if took := float64(threadCPU(b)-begin) / n; best == 0 || took < best {
+			best = took
+		}
+	}
+	return best
+}
+
+func threadCPU(b *testing.B) int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		b.Fatal(err)
+	}
+	return ts.Nano()
+}
+
+// attachEmpty attaches two programs that do nothing: the floor.
+func attachEmpty(b *testing.B, group string) func() {
+	var links []link.Link
+	for _, attach := range []ebpf.AttachType{ebpf.AttachCGroupInetIngress, ebpf.AttachCGroupInetEgress} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: group, Attach: attach, Program: impostor(b, attach)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		links = append(links, l)
+	}
+	return func() {
+		for _, l := range links {
+			_ = l.Close()
+		}
+	}
+}
+
+func attachProbe(b *testing.B, group string) func() {
+	p, err := Load(Object(), bpf.DigestOf(Object()), Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := p.Attach(group); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if got, _ := total(b, p); got.Requests < 400 {
+			b.Errorf("the probe counted %d", got.Requests)
+		}
+		_ = p.Close()
+	}
+}
+
+// BenchmarkOverhead measures what the probe adds to a request: exchanges with
+// and without it in turn, and the median of the differences of neighbours.
+func BenchmarkOverhead(b *testing.B) {
+	testenv.NeedRoot(b)
+	const answer = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n"
+	headers := "User-Agent: " + strings.Repeat("Mozilla/5.0 ", 10) + "\r\nAccept: text/html\r\nAccept-Language: en\r\nAccept-Encoding: gzip\r\nReferer: http://example.org/\r\nCookie: " + strings.Repeat("session=1; ", 30) + "\r\n"
+	for name, request := range map[string]string{
+		"short request":   "GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: wrk\r\n\r\n",
+		"browser request": "GET /index.html HTTP/1.1\r\nHost: example.org\r\n" + headers + "\r\n",
+	} {
+		b.Run(name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			group := testenv.TempCgroup(b)
+			moveInto(b, group)
+			measure := func(attach func(*testing.B, string) func()) float64 {
+				defer attach(b, group)()
+				x := newExchanger(b)
+				defer x.close()
+				return x.cost(b, []byte(request), []byte(answer))
+			}
+			var floor, probe []float64
+			for b.Loop() {
+				none := measure(func(*testing.B, string) func() { return func() {} })
+				floor = append(floor, measure(attachEmpty)-none)
+				probe = append(probe, measure(attachProbe)-none)
+			}
+			b.ReportMetric(0, "ns/op") // of a round: says nothing
+			b.ReportMetric(median(floor), "ns/request-empty")
+			b.ReportMetric(median(probe), "ns/request-probe")
+			b.ReportMetric(median(probe)*5000/1e9*100, "%core-at-5000/s")
+		})
+	}
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func BenchmarkCheck(b *testing.B) {
+	p := start(b).watch(b, Options{})
+	for b.Loop() {
+		if err := p.Check(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	s := start(b)
+	p := s.watch(b, Options{})
+	c := dial(b, s.v4)
+	c.send(get("/"))
+	c.answers(1, "GET")
+	for b.Loop() {
+		if _, err := p.Snapshot(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSwap(b *testing.B) {
+	p := start(b).watch(b, Options{})
+	for b.Loop() {
+		if err := p.Swap(Object(), p.Digest()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
