@@ -33,3 +33,21 @@ func holder(front netip.AddrPort) string {
 	}
 	return ""
 }
+
+// servesAt names another service of Sluice with the same front address. Nobody
+// listens there, so that a socket would not find it.
+func servesAt(front netip.AddrPort, name string) string {
+	entries, err := os.ReadDir(runDir)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Name() == name {
+			continue
+		}
+		if st, err := Look(e.Name()); err == nil && st.Version != "" && st.Front == front.String() {
+			return e.Name()
+		}
+	}
+	return ""
+}

@@ -188,6 +188,9 @@ func removeOthers(base, keep string) error {
 // checkFront refuses a front address on which somebody listens: the splitter
 // would take their connections.
 func (t *Target) checkFront() error {
+	if other := servesAt(t.cfg.Front, t.cfg.Name); other != "" {
+		return &PortError{Addr: t.cfg.Front.String(), Holder: "the service " + other + ", which sluice runs"}
+	}
 	l, err := net.Listen("tcp", t.cfg.Front.String())
 	if err == nil {
 		return l.Close()

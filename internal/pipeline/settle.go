@@ -59,7 +59,10 @@ func (s Settle) promote(ctx context.Context) (string, error) {
 	}
 	cut, err := s.target.Promote(ctx)
 	if err != nil {
-		s.result.Promote = false
+		// What counts is who is in charge, also when the old version could
+		// not be ended.
+		stable := s.target.Stable()
+		s.result.Promote = stable != nil && stable.PID == s.arm.PID
 		return "", err
 	}
 	s.happened("%s is stable", s.Version)
