@@ -170,9 +170,10 @@ func (r *rollout) steps(ctx context.Context) error {
 func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
 	blockCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	gone := r.Target.Gone()
 	go func() {
 		select {
-		case <-r.Target.Gone():
+		case <-gone:
 			cancel()
 		case <-blockCtx.Done():
 		}
@@ -180,7 +181,7 @@ func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
 	obs, err := r.Source.Observe(blockCtx)
 	now := r.Now()
 	select {
-	case <-r.Target.Gone():
+	case <-gone:
 		r.end(gate.Fail, Crash, "the canary's process ended", Timeline{Breach: now, Evidence: now, Verdict: now})
 		return obs, true
 	default:
