@@ -8,8 +8,8 @@
  * while an answer is due nothing more is looked for, and after it a segment
  * that starts with a method is the next request.
  *
- * What the reader knows lives in map memory, and a line is read by a global
- * function: the verifier checks it once, and not for every line. */
+ * What the reader knows lives in map memory, and a line is read by a function
+ * that is not static: the verifier checks it once, and not for every line. */
 #pragma once
 
 #define WINDOW 512 /* bytes looked at together */
@@ -109,22 +109,50 @@ static __always_inline __u64 zero_byte(__u64 w)
 	return (w - 0x0101010101010101ULL) & ~w & 0x8080808080808080ULL;
 }
 
-#define NEWLINES 0x0a0a0a0a0a0a0a0aULL
+#define ONES 0x0101010101010101ULL
 
-/* first_byte is the number of the lowest byte with its high bit set. */
+/* first_byte is the number of the lowest byte with its high bit set: as many
+ * bytes are below its lowest set bit. */
 static __always_inline __u32 first_byte(__u64 mark)
 {
-	__u32 n = 0;
+	mark = (mark & -mark) >> 7;
+	return ((mark - 1) & ONES) * ONES >> 56;
+}
 
-	if (!(__u32)mark) {
-		mark >>= 32;
-		n = 4;
+#define NEWLINES 0x0a0a0a0a0a0a0a0aULL
+#define LOW_BITS 0x7f7f7f7f7f7f7f7fULL
+
+/* others has the high bit of each byte that is surely no newline. */
+static __always_inline __u64 others(__u64 w)
+{
+	return ((w ^ NEWLINES) & LOW_BITS) + LOW_BITS;
+}
+
+/* find_newline returns the place in the window of the first newline from at on;
+ * the end or more if there is none. Most lines end within a few rounds of 32
+ * bytes. */
+static __always_inline __u32 find_newline(struct reader *r, __u32 at, __u32 end)
+{
+	__u64 mark;
+	__u32 i, k;
+
+	for (i = 0; i < (WINDOW + KEPT) / 32 + 1; i++) {
+		__u64 *w = &AT(r, at);
+
+		if (at >= end)
+			break;
+		if (~(others(w[0]) & others(w[1]) & others(w[2]) &
+		      others(w[3])) &
+		    ~LOW_BITS) {
+			for (k = 0; k < 4; k++) {
+				mark = zero_byte(w[k] ^ NEWLINES);
+				if (mark)
+					return at + 8 * k + first_byte(mark);
+			}
+		}
+		at += 32;
 	}
-	if (!(__u16)mark) {
-		mark >>= 16;
-		n += 2;
-	}
-	return n + !(__u8)mark;
+	return at;
 }
 
 /* is_method reports whether n bytes (4 count) can begin a request. "HTTP" is an
@@ -261,28 +289,17 @@ static __always_inline int more(struct __sk_buff *skb, struct reader *r)
 }
 
 /* read_line reads on to the end of a line or of the window; 0 ends the reading.
- * Not static, so that the verifier looks at it by itself. */
+ */
 __noinline int read_line(struct __sk_buff *skb)
 {
 	struct reader *r = the_reader();
-	__u32 at, end, nl, line, i;
-	__u64 mark = 0;
+	__u32 nl, line;
 
 	if (!r)
 		return 0;
-	at = r->at;
-	end = r->end;
 	line = r->line;
-	for (i = 0; i < (WINDOW + KEPT) / 8 + 1; i++) {
-		if (at >= end)
-			break;
-		mark = zero_byte(AT(r, at) ^ NEWLINES);
-		if (mark)
-			break;
-		at += 8;
-	}
-	nl = at + first_byte(mark);
-	if (!mark || nl >= end) {
+	nl = find_newline(r, r->at, r->end);
+	if (nl >= r->end) {
 		if (!more(skb, r))
 			return 1;
 		cut(r);
