@@ -35,7 +35,10 @@ type recorder struct {
 }
 
 func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if r.intercept != nil && r.intercept(w, req) {
+	r.mu.Lock()
+	intercept := r.intercept
+	r.mu.Unlock()
+	if intercept != nil && intercept(w, req) {
 		return
 	}
 	r.mu.Lock()
@@ -45,6 +48,13 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.auth = append(r.auth, req.Header.Get("Authorization"))
 	r.mu.Unlock()
 	r.next.ServeHTTP(w, req)
+}
+
+// answer lets f answer requests in the place of the registry.
+func (r *recorder) answer(f func(http.ResponseWriter, *http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.intercept = f
 }
 
 func (r *recorder) written() []string {
@@ -172,7 +182,7 @@ func TestPushThatIsCutOff(t *testing.T) {
 		ref := host + "/shop:v1.0.0"
 		var mu sync.Mutex
 		count := 0
-		r.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+		r.answer(func(w http.ResponseWriter, req *http.Request) bool {
 			mu.Lock()
 			defer mu.Unlock()
 			if req.Method != http.MethodPut {
@@ -184,7 +194,7 @@ func TestPushThatIsCutOff(t *testing.T) {
 			}
 			http.Error(w, "read-only", http.StatusForbidden)
 			return true
-		}
+		})
 		_, err := Push(t.Context(), l, "v1.0.0", ref, PushOptions{Insecure: true, Timeout: 10 * time.Second})
 		if err == nil {
 			if failing < 20 {
@@ -199,7 +209,7 @@ func TestPushThatIsCutOff(t *testing.T) {
 		if _, err := remote.Get(tag); err == nil {
 			t.Errorf("the tag is there after the failure of write %d", failing+1)
 		}
-		r.intercept = nil
+		r.answer(nil)
 		if _, err := Push(t.Context(), l, "v1.0.0", ref, PushOptions{Insecure: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +223,7 @@ func TestPushSurvivesAPassingFailure(t *testing.T) {
 	mustPublish(t, l, config(t, certificate(t, 1), "v1.0.0"))
 	var mu sync.Mutex
 	failed := map[string]bool{}
-	r.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+	r.answer(func(w http.ResponseWriter, req *http.Request) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		if key := req.Method + req.URL.Path; req.Method == http.MethodPut && !failed[key] && len(failed) < 2 {
@@ -222,7 +232,7 @@ func TestPushSurvivesAPassingFailure(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	if _, err := Push(t.Context(), l, "v1.0.0", host+"/shop:v1.0.0", PushOptions{Insecure: true}); err != nil {
 		t.Error(err)
 	}
@@ -323,14 +333,14 @@ func TestPushOfADamagedLayout(t *testing.T) {
 func TestPushUsesTheDockerConfiguration(t *testing.T) {
 	r, host := serve(t, true)
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte("robot:secret"))
-	r.intercept = func(w http.ResponseWriter, req *http.Request) bool {
+	r.answer(func(w http.ResponseWriter, req *http.Request) bool {
 		if req.Header.Get("Authorization") == want {
 			return false
 		}
 		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return true
-	}
+	})
 	l := open(t, t.TempDir())
 	mustPublish(t, l, config(t, certificate(t, 1), "v1.0.0"))
 	ref := host + "/shop:v1.0.0"
