@@ -168,8 +168,10 @@ func TestRulesNameWhatIsNotAllowed(t *testing.T) {
 	}{
 		"nothing":               {func(*bpf.Spec) {}, nil},
 		"a program of a tracer": {func(s *bpf.Spec) { s.Programs[0].Type = "Kprobe" }, []bpf.Violation{{Rule: "type of program p", Got: "Kprobe"}}},
-		"a helper that writes user memory": {func(s *bpf.Spec) { s.Programs[0].Helpers = []string{"FnProbeWriteUser", "FnKtimeGetNs"} },
-			[]bpf.Violation{{Rule: "helper of program p", Got: "FnProbeWriteUser"}}},
+		"a helper that writes user memory": {
+			func(s *bpf.Spec) { s.Programs[0].Helpers = []string{"FnProbeWriteUser", "FnKtimeGetNs"} },
+			[]bpf.Violation{{Rule: "helper of program p", Got: "FnProbeWriteUser"}},
+		},
 		"a long program":      {func(s *bpf.Spec) { s.Programs[0].Instructions = 1e6 }, []bpf.Violation{{Rule: "length of program p", Got: "1000000 instructions"}}},
 		"a map of programs":   {func(s *bpf.Spec) { s.Maps[0].Type = "ProgramArray" }, []bpf.Violation{{Rule: "type of map m", Got: "ProgramArray"}}},
 		"a large map":         {func(s *bpf.Spec) { s.Maps[0].MaxEntries = 1 << 31 }, []bpf.Violation{{Rule: "size of all maps", Got: "17179869184 bytes"}}},

@@ -22,7 +22,9 @@
 #include <linux/tcp.h>
 
 #include "bucket.h"
+#include "packet.h"
 #include "request.h"
+#include "answer.h"
 
 SLUICE_OBJECT("5.12"); /* atomic operations that return the old value */
 
@@ -111,88 +113,6 @@ static __always_inline __u64 add_total(__u32 which)
 	__u64 *n = bpf_map_lookup_elem(&totals, &which);
 
 	return n ? __sync_fetch_and_add(n, 1) : ~0ULL;
-}
-
-/* parse is 0 for a TCP segment with payload. */
-static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
-{
-	void *data = (void *)(long)skb->data;
-	void *end = (void *)(long)skb->data_end;
-	struct tcphdr *tcp;
-	__u32 l3;
-
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		struct iphdr *ip = data;
-
-		if ((void *)(ip + 1) > end || ip->protocol != IPPROTO_TCP)
-			return -1;
-		l3 = ip->ihl * 4;
-		if (l3 < sizeof(*ip) || l3 > 60)
-			return -1;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		struct ipv6hdr *ip = data;
-
-		if ((void *)(ip + 1) > end || ip->nexthdr != IPPROTO_TCP)
-			return -1;
-		l3 = sizeof(*ip);
-	} else {
-		return -1;
-	}
-	tcp = data + l3;
-	if ((void *)(tcp + 1) > end)
-		return -1;
-	s->off = l3 + tcp->doff * 4;
-	if (skb->len <= s->off)
-		return -1;
-	s->len = skb->len - s->off;
-	s->seq = bpf_ntohl(tcp->seq);
-	return 0;
-}
-
-/* fresh reports whether a segment has bytes that were not seen before, cuts off
- * those that were, and takes note of it. */
-static __always_inline int fresh(struct segment *s, __u32 *next, __u8 *seen)
-{
-	__u32 end = s->seq + s->len, old;
-
-	if (*seen) {
-		if ((__s32)(end - *next) <= 0)
-			return 0;
-		if ((__s32)(*next - s->seq) > 0) {
-			old = *next - s->seq;
-			s->seq += old;
-			s->off += old;
-			s->len -= old;
-		}
-	}
-	*next = end;
-	*seen = 1;
-	return 1;
-}
-
-/* known_method reports whether a segment begins with a method of RFC 9110 or
- * 5789. It is for connections whose beginning was not seen: one of our own to
- * somebody must not be taken for one that we answer. */
-static __always_inline int known_method(struct __sk_buff *skb,
-					const struct segment *s)
-{
-	__u32 word = 0;
-
-	if (s->len < 4 || bpf_skb_load_bytes(skb, s->off, &word, 4))
-		return 0;
-	switch (bpf_ntohl(word)) {
-	case 0x47455420: /* "GET " */
-	case 0x504f5354: /* "POST" */
-	case 0x50555420: /* "PUT " */
-	case 0x48454144: /* "HEAD" */
-	case 0x44454c45: /* "DELE" */
-	case 0x50415443: /* "PATC" */
-	case 0x4f505449: /* "OPTI" */
-	case 0x434f4e4e: /* "CONN" */
-	case 0x54524143: /* "TRAC" */
-		return 1;
-	}
-	return 0;
 }
 
 /* slot_of returns the slot of the socket's workload + 1, 0 if there is none
@@ -349,31 +269,6 @@ int ingress(struct __sk_buff *skb)
 	return 1;
 }
 
-#define STATUS_LINE 12 /* bytes of it that are looked at */
-
-/* status returns the status code of "HTTP/1.x NNN", 0 for anything else. */
-static __always_inline __u32 status(const __u8 *b)
-{
-	if (b[0] != 'H' || b[1] != 'T' || b[2] != 'T' || b[3] != 'P' ||
-	    b[4] != '/' || b[5] != '1' || b[6] != '.' || b[8] != ' ')
-		return 0;
-	if (b[9] < '1' || b[9] > '9' || b[10] < '0' || b[10] > '9' ||
-	    b[11] < '0' || b[11] > '9')
-		return 0;
-	return (b[9] - '0') * 100 + (b[10] - '0') * 10 + (b[11] - '0');
-}
-
-/* status_at reads it from a packet. It and the functions below that are not
- * static are checked by the verifier once, and not on every path. */
-__noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
-{
-	__u8 b[STATUS_LINE];
-
-	if (bpf_skb_load_bytes(skb, off, b, STATUS_LINE))
-		return 0;
-	return status(b);
-}
-
 /* first_status returns the status code that a segment begins with, also when
  * its bytes come one by one. */
 static __always_inline __u32 first_status(struct __sk_buff *skb,
@@ -400,39 +295,6 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 	}
 	c->status_len = c->status[0] == 'H' ? have : 0;
 	return 0;
-}
-
-#define LOOKS 512 /* at most in one segment, of 8 bytes */
-#define FOUND (1U << 31)
-
-/* look looks for a status line that begins in the eight bytes at off. It
- * returns its place | FOUND, or where to go on, or 0 at the end. */
-__noinline __u32 look(struct __sk_buff *skb, __u32 off)
-{
-	__u64 w, mark;
-
-	if (bpf_skb_load_bytes(skb, off, &w, sizeof(w)))
-		return 0; /* no room for a status line */
-	mark = zero_byte(w ^ 0x4848484848484848ULL); /* H */
-	if (!mark)
-		return off + sizeof(w);
-	off += first_byte(mark);
-	return status_at(skb, off) ? off | FOUND : off + 1;
-}
-
-/* next_status returns where in the packet the next status line is, from off on;
- * 0 if none. Only answers that share a segment need it: those to pipelined
- * requests, and those behind a 1xx. */
-__noinline __u32 next_status(struct __sk_buff *skb, __u32 off)
-{
-	__u32 i;
-
-	for (i = 0; i < LOOKS; i++) {
-		off = look(skb, off);
-		if (!off || off & FOUND)
-			break;
-	}
-	return off & FOUND ? off & ~FOUND : 0;
 }
 
 /* bucket_of is bucket, checked once. */

@@ -42,13 +42,6 @@ struct request {
 	__u32 unused;
 };
 
-/* segment is the payload of one TCP segment. */
-struct segment {
-	__u32 off; /* of the payload, from the IP header */
-	__u32 len;
-	__u32 seq;
-};
-
 /* reader is where in a segment the reading is. */
 struct reader {
 	struct request is;
