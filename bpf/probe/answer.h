@@ -1,0 +1,60 @@
+/* Finds the status lines of answers. What is not static is checked by the
+ * verifier once, and not on every path that leads to it. */
+#pragma once
+
+#define STATUS_LINE 12 /* bytes of it that are looked at */
+
+/* status returns the status code of "HTTP/1.x NNN", 0 for anything else. */
+static __always_inline __u32 status(const __u8 *b)
+{
+	if (b[0] != 'H' || b[1] != 'T' || b[2] != 'T' || b[3] != 'P' ||
+	    b[4] != '/' || b[5] != '1' || b[6] != '.' || b[8] != ' ')
+		return 0;
+	if (b[9] < '1' || b[9] > '9' || b[10] < '0' || b[10] > '9' ||
+	    b[11] < '0' || b[11] > '9')
+		return 0;
+	return (b[9] - '0') * 100 + (b[10] - '0') * 10 + (b[11] - '0');
+}
+
+/* status_at reads it from a packet. */
+__noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
+{
+	__u8 b[STATUS_LINE];
+
+	if (bpf_skb_load_bytes(skb, off, b, STATUS_LINE))
+		return 0;
+	return status(b);
+}
+
+#define LOOKS 512 /* at most in one segment, of 8 bytes */
+#define FOUND (1U << 31)
+
+/* look looks for a status line that begins in the eight bytes at off. It
+ * returns its place | FOUND, or where to go on, or 0 at the end. */
+__noinline __u32 look(struct __sk_buff *skb, __u32 off)
+{
+	__u64 w, mark;
+
+	if (bpf_skb_load_bytes(skb, off, &w, sizeof(w)))
+		return 0; /* no room for a status line */
+	mark = zero_byte(w ^ 0x4848484848484848ULL); /* H */
+	if (!mark)
+		return off + sizeof(w);
+	off += first_byte(mark);
+	return status_at(skb, off) ? off | FOUND : off + 1;
+}
+
+/* next_status returns where in the packet the next status line is, from off on;
+ * 0 if none. Only answers that share a segment need it: those to pipelined
+ * requests, and those behind a 1xx. */
+__noinline __u32 next_status(struct __sk_buff *skb, __u32 off)
+{
+	__u32 i;
+
+	for (i = 0; i < LOOKS; i++) {
+		off = look(skb, off);
+		if (!off || off & FOUND)
+			break;
+	}
+	return off & FOUND ? off & ~FOUND : 0;
+}
