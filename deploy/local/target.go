@@ -129,8 +129,9 @@ func (t *Target) adoptStable() error {
 	return s.watch()
 }
 
-// openSplitter takes over the pinned splitter or makes a new one. The stable
-// version's socket is put into a new one before the old one goes.
+// openSplitter takes over the pinned splitter or makes a new one, and puts the
+// stable version's socket into it. The splitter of a front that the service had
+// before goes after that.
 func (t *Target) openSplitter() error {
 	mount, err := bpf.MountedBPFFS()
 	if err != nil {

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"maps"
 	"path/filepath"
 
 	"github.com/sluice-cd/sluice/internal/config"
@@ -41,14 +40,4 @@ func (j Job) Dir() string { return filepath.Join(j.Out, "releases", j.Version) }
 
 func (j Job) path(elem ...string) string {
 	return filepath.Join(append([]string{j.Dir()}, elem...)...)
-}
-
-// env is the service's environment: the configured one and what the run adds.
-func (j Job) env() map[string]string {
-	env := maps.Clone(j.Config.Service.Env)
-	if env == nil {
-		env = map[string]string{}
-	}
-	maps.Copy(env, j.Env)
-	return env
 }

@@ -32,7 +32,6 @@ func (s Judge) Run(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.shifted = true
 	s.result, err = canary.Rollout{
 		Plan: Plan(s.Config.Deploy.Canary), Target: s.target, Source: src, Judge: g, Report: s.look,
 	}.Run(ctx)
@@ -42,8 +41,7 @@ func (s Judge) Run(ctx context.Context) (string, error) {
 	if !s.result.Promote {
 		return "", &VerdictError{Outcome: s.result.Verdict.Outcome, Trigger: s.result.Trigger, Reason: s.result.Reason}
 	}
-	last := s.result.Looks[len(s.result.Looks)-1]
-	return fmt.Sprintf("pass after %d looks: %s", len(s.result.Looks), last.Outcome), nil
+	return fmt.Sprintf("pass after %d looks: %s", len(s.result.Looks), s.result.Verdict.Reason), nil
 }
 
 func (s Judge) source() (*source.Probe, error) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
@@ -33,7 +35,6 @@ type Rollout struct {
 
 	began    bool // the ledger knows of it
 	refused  bool // it never got any traffic
-	shifted  bool // it may have got traffic
 	first    bool // nothing to compare with
 	requests release.Requests
 	Serving  bool            // nothing to do: this very release serves
@@ -204,13 +205,21 @@ func (r *Rollout) serves() bool {
 	return s != nil && s.SHA256 == r.release.native.SHA256 && s.Version == r.Version && s.SameRun(r.service(r.release))
 }
 
-// service is how a verified release is run on this machine.
+// service is how a verified release is run on this machine: the way its manifest
+// says. What this rollout adds is for its own release only, not for a version
+// that is started again.
 func (r *Rollout) service(rel verifiedRelease) local.Service {
 	cfg := r.Config.Service
+	args, env := slices.Clone(rel.Args), map[string]string{}
+	maps.Copy(env, rel.Env)
+	if rel.Version == r.Version {
+		args = append(args, r.Args...)
+		maps.Copy(env, r.Env)
+	}
 	return local.Service{
 		Version: rel.Version, SHA256: rel.native.SHA256,
 		Binary: filepath.Join(r.Out, "releases", rel.Version, filepath.FromSlash(rel.native.Path)),
-		Args:   append(append([]string{}, rel.Args...), r.Args...), Env: r.env(),
+		Args:   args, Env: env,
 		Dir: r.Config.Build.Dir, Log: filepath.Join(r.Out, "logs", rel.Version+".log"),
 		Port: cfg.Port, Health: cfg.Health, Start: cfg.Start.Std(), Stop: cfg.Stop.Std(),
 	}
