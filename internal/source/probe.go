@@ -60,7 +60,7 @@ func (s *Probe) Observe(ctx context.Context) (canary.Observation, error) {
 		return obs, err
 	}
 	obs.FirstRequest, obs.FirstError = sofar.First, sofar.FirstError
-	if lost := now.Lost - s.last.Lost; lost > 0 {
+	if lost := now.Loss.Requests - s.last.Loss.Requests; lost > 0 {
 		obs.Fault = fmt.Sprintf("the probe lost %d requests", lost)
 	}
 	if err := s.reader.Check(); err != nil {

@@ -50,7 +50,7 @@ func counts(ok, failed, aborted uint64) probe.Counts {
 }
 
 func snapshot(end time.Time, lost uint64, w map[probe.Workload]probe.Counts) probe.Snapshot {
-	return probe.Snapshot{At: end, Workloads: w, Lost: lost}
+	return probe.Snapshot{At: end, Workloads: w, Loss: probe.Loss{Requests: lost}}
 }
 
 func TestObserveCountsWhatCameSinceTheLastBlockOnEveryLocalAddress(t *testing.T) {
