@@ -11,5 +11,5 @@ import "embed"
 // FS holds every Rego file of this directory, tests included, and
 // input.schema.json, the JSON Schema of the input document.
 //
-//go:embed *.rego input.schema.json
+//go:embed *.rego *.json
 var FS embed.FS
