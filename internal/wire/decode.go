@@ -1,0 +1,186 @@
+package wire
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/histogram"
+)
+
+// Decode reads what Encode wrote. The error is a *FormatError.
+func Decode(b []byte) (Status, error) {
+	workloads := map[probe.Workload]probe.Counts{}
+	s, err := read(b, func(w *workload) {
+		var c probe.Counts
+		w.addTo(&c)
+		add(&c.Latency, w.latency)
+		add(&c.Complete, w.complete)
+		workloads[w.key] = c
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	s.Workloads = workloads
+	return s, nil
+}
+
+func add(h *histogram.Histogram, list []bucket) {
+	for _, b := range list {
+		h.Add(b.index, b.n)
+	}
+}
+
+// read reads everything but the workloads. Those it shows one after the other;
+// what is shown is overwritten by the next one.
+func read(b []byte, show func(*workload)) (Status, error) {
+	var s Status
+	var w workload
+	var before probe.Workload
+	count := 0
+	r := reader{rest: b}
+	for r.next() {
+		switch r.num {
+		case snapshotExemplars:
+			s.Exemplars = append(s.Exemplars, message(&r, "exemplars", len(s.Exemplars), r.each("exemplars"), readExemplar))
+		case snapshotWorkloads:
+			message(&r, "workloads", count, r.each("workloads"), w.read)
+			if count > 0 && order(before, w.key) >= 0 {
+				r.fail(fmt.Sprintf("workloads[%d].key", count), "is not above the one before")
+			}
+			if before, count = w.key, count+1; count > MaxWorkloads {
+				r.fail("workloads", fmt.Sprintf("are more than %d", MaxWorkloads))
+			}
+			if r.err == nil {
+				show(&w)
+			}
+		default:
+			s.readOne(&r)
+		}
+	}
+	r.need("version", snapshotVersion)
+	r.need("at_unix_nano", snapshotAt)
+	r.need("start", snapshotStart)
+	if r.err != nil {
+		return Status{}, r.err
+	}
+	return s, nil
+}
+
+// readOne reads a field that is there once.
+func (s *Status) readOne(r *reader) {
+	switch r.num {
+	case snapshotVersion:
+		if v := r.uint("version"); v != Version {
+			r.fail("version", fmt.Sprintf("is %d, this reader knows %d", v, Version))
+		}
+	case snapshotNode:
+		s.Node = r.text("node")
+	case snapshotAt:
+		s.At = instant(r.instant("at_unix_nano"))
+	case snapshotStart:
+		s.Start = message(r, "start", -1, r.bytes("start"), readStart)
+	case snapshotLoaded:
+		s.Loaded = message(r, "loaded", -1, r.bytes("loaded"), readLoaded)
+	case snapshotMismatch:
+		s.Mismatch = r.text("mismatch")
+	case snapshotSwaps:
+		s.Swaps = r.uint("swaps")
+	case snapshotLoss:
+		s.Loss = message(r, "loss", -1, r.bytes("loss"), readLoss)
+	case snapshotCost:
+		s.Cost = message(r, "cost", -1, r.bytes("cost"), readCost)
+	case snapshotBudget:
+		s.Budget = message(r, "budget", -1, r.bytes("budget"), readBudget)
+	}
+}
+
+func readStart(r *reader) (s Start) {
+	for r.next() {
+		switch r.num {
+		case startBoot:
+			s.Boot = r.text("boot")
+		case startLoaded:
+			s.Loaded = instant(r.instant("loaded_unix_nano"))
+		}
+	}
+	r.need("boot", startBoot)
+	r.need("loaded_unix_nano", startLoaded)
+	return s
+}
+
+func readLoaded(r *reader) (l bpf.Loaded) {
+	for r.next() {
+		switch r.num {
+		case loadedDigest:
+			l.Digest = bpf.Digest(r.text("digest"))
+		case loadedPrograms:
+			l.Programs = append(l.Programs, message(r, "programs", len(l.Programs), r.each("programs"), readProgram))
+		}
+	}
+	return l
+}
+
+func readProgram(r *reader) (p bpf.LoadedProgram) {
+	for r.next() {
+		switch r.num {
+		case programName:
+			p.Name = r.text("name")
+		case programID:
+			p.ID = uint32(r.upTo("id", math.MaxUint32))
+		case programTag:
+			p.Tag = r.text("tag")
+		case programXlated:
+			p.XlatedDigest = bpf.Digest(r.text("xlated_digest"))
+		case programLink:
+			p.LinkID = uint32(r.upTo("link_id", math.MaxUint32))
+		case programAttached:
+			p.AttachedTo = r.text("attached_to")
+		}
+	}
+	r.need("name", programName)
+	return p
+}
+
+func readLoss(r *reader) (l probe.Loss) {
+	for r.next() {
+		switch r.num {
+		case lossRequests:
+			l.Requests = r.uint("requests")
+		case lossUnmeasured:
+			l.Unmeasured = r.uint("unmeasured")
+		case lossDesynced:
+			l.Desynced = r.uint("desynced")
+		case lossOlder:
+			l.Older = r.uint("older")
+		case lossExemplars:
+			l.Exemplars = r.uint("exemplars")
+		}
+	}
+	return l
+}
+
+func readCost(r *reader) (c Cost) {
+	for r.next() {
+		switch r.num {
+		case costRuns:
+			c.Runs = r.uint("runs")
+		case costTime:
+			c.Time = r.duration("time_nanos")
+		}
+	}
+	return c
+}
+
+func readBudget(r *reader) (b Budget) {
+	for r.next() {
+		switch r.num {
+		case budgetShare:
+			b.Share = r.share("share")
+		case budgetLimit:
+			b.Limit = r.share("limit")
+		}
+	}
+	return b
+}
