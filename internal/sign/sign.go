@@ -7,10 +7,10 @@
 // provenance, a verdict, "this image is mine") as an in-toto attestation in a
 // DSSE envelope.
 //
-// A [Verifier] cannot be made without naming the evidence it demands. Today
-// that is one public key ([NewVerifier]); an identity with its issuer and a
-// trusted root would be one more constructor, with the same methods. It fails
-// closed: what it does not know, it refuses. It never touches the network.
+// A [Verifier] cannot be made without naming the evidence it demands: one public
+// key ([NewVerifier]), or an identity with its issuer and a trusted root
+// ([NewIdentityVerifier]). It fails closed: what it does not know, it refuses. It
+// never touches the network.
 //
 // Signatures are deterministic (RFC 6979): signing the same thing twice with
 // the same key gives the same bundle, so that publishing it again changes
