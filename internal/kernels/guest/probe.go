@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/bpf/probe"
+)
+
+// groups is where control groups are made.
+const groups = "/sys/fs/cgroup/"
+
+// measured is a service and the probe that measures it. The trials share it:
+// loading takes long in an emulated machine.
+type measured struct {
+	probe    *probe.Probe
+	attached bool
+	service  *service
+}
+
+// probeTrials are tried in this order: without the first nothing goes.
+func probeTrials() (trials []trial, done func(), err error) {
+	needs, err := promised(probe.Object())
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &measured{}
+	trials = []trial{
+		{"probe: loads", needs, m.load},
+		{"probe: attaches", needs, m.attach},
+	}
+	for i, family := range []string{"IPv4", "IPv6"} {
+		for _, protocol := range []struct {
+			name string
+			mix  mix
+		}{
+			{"HTTP/1.1", mix{{query: "", status: 200}, {query: "?status=404", status: 404}, {query: "?status=503", status: 503}}},
+			{"h2c", mix{{h2: true, query: "", status: 200}, {h2: true, query: "?status=404", status: 404}, {h2: true, query: "?status=503", status: 503}}},
+			{"gRPC", mix{{h2: true, query: "?grpc=0", status: 200, grpc: 0}, {h2: true, query: "?grpc=14", status: 200, grpc: 14}}},
+		} {
+			trials = append(trials, trial{"probe: counts " + protocol.name + " over " + family, needs, func(ctx context.Context) error {
+				return m.counts(ctx, i, protocol.mix)
+			}})
+		}
+	}
+	trials = append(trials,
+		trial{"probe: counts requests without an answer", needs, m.aborts},
+		trial{"probe: tells connections that it cannot read", needs, m.unmeasured},
+		trial{"probe: counts outgoing connections", needs, m.outgoing},
+		trial{"probe: exemplars carry the trace", needs, m.exemplars},
+		trial{"probe: a check finds another program in front", needs, m.check},
+		trial{"probe: a swap under load loses nothing", needs, m.swap},
+	)
+	return trials, m.close, nil
+}
+
+func (m *measured) load(context.Context) (err error) {
+	m.probe, err = probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), probe.Options{Workloads: 16})
+	return err
+}
+
+// errNotLoaded and errNotAttached mean that a trial makes no sense.
+var (
+	errNotLoaded   = fmt.Errorf("%w, because the probe was not loaded", errNotTried)
+	errNotAttached = fmt.Errorf("%w, because the probe is not attached", errNotTried)
+)
+
+func (m *measured) attach(context.Context) (err error) {
+	if m.probe == nil {
+		return errNotLoaded
+	}
+	m.service, err = start(groups+"measured", m.probe.Attach, "127.0.0.1:0", "[::1]:0")
+	m.attached = err == nil
+	return err
+}
+
+func (m *measured) close() {
+	if m.service != nil {
+		m.service.stop()
+	}
+	if m.probe != nil {
+		_ = m.probe.Close()
+	}
+}
+
+// counts sends a known number of requests and expects exactly these.
+func (m *measured) counts(ctx context.Context, socket int, kinds mix) error {
+	const each = 100
+	before, err := m.at(socket)
+	if err != nil {
+		return err
+	}
+	sent, err := kinds.send(ctx, m.service.socks[socket].addr, each)
+	if err != nil {
+		return err
+	}
+	return eventually(ctx, func() error {
+		after, err := m.at(socket)
+		if err != nil {
+			return err
+		}
+		return sent.compare(before, after)
+	})
+}
+
+// at is what was counted at one socket of the service.
+func (m *measured) at(socket int) (probe.Counts, error) {
+	if !m.attached {
+		return probe.Counts{}, errNotAttached
+	}
+	addr, err := netip.ParseAddrPort(m.service.socks[socket].addr)
+	if err != nil {
+		return probe.Counts{}, err
+	}
+	return m.find(func(w probe.Workload) bool { return w.Addr == addr })
+}
+
+// find is what was counted for a workload of the service; zero if it is not
+// there.
+func (m *measured) find(is func(probe.Workload) bool) (probe.Counts, error) {
+	group, err := m.service.group.ID()
+	if err != nil {
+		return probe.Counts{}, err
+	}
+	snap, err := m.probe.Snapshot()
+	if err != nil {
+		return probe.Counts{}, err
+	}
+	for w, c := range snap.Workloads {
+		if w.Cgroup == group && is(w) {
+			return c, nil
+		}
+	}
+	return probe.Counts{}, nil
+}
+
+// eventually asks until there is no error, or returns the last one.
+func eventually(ctx context.Context, ask func() error) error {
+	const limit, pause = 3 * time.Second, 10 * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("after %v: %w", limit, err)
+		case <-time.After(pause):
+		}
+	}
+}
