@@ -60,12 +60,17 @@ func Load(spec *ebpf.CollectionSpec, opts ebpf.CollectionOptions) (*ebpf.Collect
 	if err == nil {
 		return coll, nil
 	}
+	return nil, loadError(err)
+}
+
+// loadError takes out of an error what a person needs.
+func loadError(err error) *LoadError {
 	load := &LoadError{Err: err}
 	var verifier *ebpf.VerifierError
 	if errors.As(err, &verifier) {
 		load.Log, load.Lines = verifier.Log, telling(verifier.Log)
 	}
-	return nil, load
+	return load
 }
 
 // telling picks the lines of a verifier log that a person needs: the complaint,

@@ -53,19 +53,18 @@ func TestAVerifierErrorTellsTheReason(t *testing.T) {
 func TestAttachingIsAllOrNothing(t *testing.T) {
 	group := testenv.TempCgroup(t)
 	pass := asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}
-	coll, err := bpf.Load(collection(pass...), ebpf.CollectionOptions{})
+	staged, err := bpf.Stage(collection(pass...), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer coll.Close()
-	coll.Programs["wrong"] = coll.Programs["ingress"]
-	if _, err := bpf.Attach(group, coll, map[string]ebpf.AttachType{
+	defer staged.Close()
+	staged.Programs["wrong"] = staged.Programs["ingress"]
+	if _, err := bpf.Attach(group, staged, map[string]ebpf.AttachType{
 		"ingress": ebpf.AttachCGroupInetIngress, "wrong": ebpf.AttachCGroupSockOps,
-	}); err == nil || !strings.Contains(err.Error(), "wrong") {
+	}, nil); err == nil || !strings.Contains(err.Error(), "wrong") {
 		t.Fatalf("%v, want an error that names the program", err)
 	}
-	delete(coll.Programs, "wrong")
-	w, err := bpf.Attach(group, coll, map[string]ebpf.AttachType{"ingress": ebpf.AttachCGroupInetIngress})
+	w, err := bpf.Attach(group, staged, map[string]ebpf.AttachType{"ingress": ebpf.AttachCGroupInetIngress}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +73,13 @@ func TestAttachingIsAllOrNothing(t *testing.T) {
 		t.Errorf("something was left attached: %v", err)
 	}
 	p := w.Programs()
-	if len(p) != 1 || p[0].ID == 0 || p[0].LinkID == 0 || len(p[0].Tag) != 16 || !strings.HasPrefix(string(p[0].XlatedDigest), "sha256:") || p[0].AttachedTo != group {
+	if len(p) != 1 || p[0].ID == 0 || p[0].LinkID == 0 || len(p[0].Tag) != 16 || p[0].AttachedTo != group || p[0].AttachType == "" {
 		t.Errorf("%+v", p)
+	}
+	for _, digest := range []bpf.Digest{p[0].LoadedDigest, p[0].XlatedDigest} {
+		if len(digest) != len("sha256:")+64 {
+			t.Errorf("%+v", p)
+		}
 	}
 }
 

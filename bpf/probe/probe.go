@@ -11,6 +11,9 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -27,15 +30,29 @@ func Object() []byte { return append([]byte(nil), _ProbeBytes...) }
 // Options of a probe; the zero value works.
 type Options struct {
 	Workloads int // how many workloads can be told apart; 0: 256
+
+	Pin   string // folder on a BPF file system in which the probe outlives this process; "": it does not
+	Stats bool   // switch the kernel's run-time statistics on, for Cost; takes CAP_SYS_ADMIN
 }
 
-// Probe is a loaded probe.
+// Probe is a loaded probe. Its methods may be called from several goroutines,
+// Close and Release after all others.
 type Probe struct {
-	digest bpf.Digest
-	coll   *ebpf.Collection
-	watch  *bpf.Watch
-	opts   Options
-	boot   time.Time // when the kernel's monotonic clock was zero, by this one's wall clock
+	opts  Options
+	boot  time.Time        // when the kernel's monotonic clock was zero, by this one's wall clock
+	coll  *ebpf.Collection // the programs, and the maps, which stay the same ones over swaps
+	pins  *bpf.Pins        // nil: nothing is pinned
+	stats io.Closer        // nil: run-time statistics are off
+
+	mu        sync.Mutex // of what follows, and of the programs in coll
+	digest    bpf.Digest
+	staged    *bpf.Staged
+	watch     *bpf.Watch
+	since     time.Time
+	spent     Cost                 // of programs that were replaced
+	spec      *ebpf.CollectionSpec // until it is attached
+	inherited bool
+	discarded error
 }
 
 // attachments is which program goes where.
@@ -46,31 +63,46 @@ var attachments = map[string]ebpf.AttachType{
 }
 
 // LayoutError means that an object is not a probe that this package can read.
-type LayoutError struct{ What, Want, Got string }
-
-func (e *LayoutError) Error() string {
-	return fmt.Sprintf("not a probe for this version of sluice: %s is %s, expected %s", e.What, e.Got, e.Want)
-}
+type LayoutError = bpf.LayoutError
 
 // Load loads an object into the kernel if its digest is the wanted one and its
-// maps have the layout that Snapshot reads. Errors, all before anything reaches
-// the kernel but the last: *bpf.DigestError, *bpf.FormatError, *LayoutError,
+// maps have the layout that Snapshot reads. What an earlier process has left in
+// Options.Pin goes on counting, and its programs are replaced by Attach, if the
+// layout is the same; see Inherited.
+//
+// Errors, all before anything reaches the kernel but the last two:
+// *bpf.DigestError, *bpf.FormatError, *LayoutError, *bpf.BusyError,
 // *bpf.LoadError.
-func Load(obj []byte, want bpf.Digest, opts Options) (*Probe, error) {
+func Load(obj []byte, want bpf.Digest, opts Options) (_ *Probe, err error) {
 	spec, err := prepare(obj, want, opts)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := bootTime()
-	if err != nil {
+	p := &Probe{digest: want, opts: opts, spec: spec, coll: &ebpf.Collection{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Release())
+		}
+	}()
+	if p.boot, err = bootTime(); err != nil {
 		return nil, err
 	}
-	coll, err := bpf.Load(spec, ebpf.CollectionOptions{})
-	if err != nil {
+	if err := p.enableStats(); err != nil {
 		return nil, err
 	}
-	return &Probe{digest: want, coll: coll, opts: opts, boot: boot}, nil
+	if opts.Pin != "" {
+		if err := p.takeOver(); err != nil {
+			return nil, err
+		}
+	}
+	if !p.inherited {
+		return p, p.loadFresh()
+	}
+	return p, p.loadPrograms()
 }
+
+// ours is the layout that this package reads.
+var ours = sync.OnceValues(loadProbe)
 
 // prepare checks an object and sizes its maps.
 func prepare(obj []byte, want bpf.Digest, opts Options) (*ebpf.CollectionSpec, error) {
@@ -78,117 +110,135 @@ func prepare(obj []byte, want bpf.Digest, opts Options) (*ebpf.CollectionSpec, e
 	if err != nil {
 		return nil, err
 	}
-	ours, err := loadProbe()
+	ours, err := ours()
 	if err != nil {
 		return nil, fmt.Errorf("reading the embedded probe: %w", err)
 	}
-	if err := sameLayout(spec, ours); err != nil {
+	if err := bpf.SameLayout(ours, spec); err != nil {
 		return nil, err
 	}
-	if n := uint32(opts.Workloads); n > 0 {
-		spec.Maps["workloads"].MaxEntries, spec.Maps["slots"].MaxEntries = n, n
-		if err := spec.Variables["max_slots"].Set(n); err != nil {
-			return nil, fmt.Errorf("sizing the probe: %w", err)
-		}
-	}
-	return spec, nil
+	return spec, size(spec, opts)
 }
 
-// sameLayout compares the names and sizes that Snapshot and Attach rely on.
-func sameLayout(spec, ours *ebpf.CollectionSpec) error {
-	for name, p := range ours.Programs {
-		got, ok := spec.Programs[name]
-		if !ok {
-			return &LayoutError{"program " + name, p.Type.String(), "missing"}
-		}
-		if got.Type != p.Type {
-			return &LayoutError{"program " + name, p.Type.String(), got.Type.String()}
-		}
+// loadFresh makes new maps, fills them, and loads the programs.
+func (p *Probe) loadFresh() (err error) {
+	if p.coll.Maps, err = bpf.NewMaps(p.spec); err != nil {
+		return err
 	}
-	for _, name := range []string{"conns", "workloads", "slots", "totals"} {
-		want := layout(ours.Maps[name])
-		got, ok := spec.Maps[name]
-		if !ok {
-			return &LayoutError{"map " + name, want, "missing"}
-		}
-		if layout(got) != want {
-			return &LayoutError{"map " + name, want, layout(got)}
-		}
+	if err := p.loadPrograms(); err != nil {
+		return err
 	}
-	if spec.Variables["max_slots"] == nil {
-		return &LayoutError{"variable max_slots", "there", "missing"}
+	return prime(p.coll, p.opts)
+}
+
+// loadPrograms loads the programs over the maps that are there.
+func (p *Probe) loadPrograms() (err error) {
+	if p.staged, err = bpf.Stage(p.spec, p.coll.Maps); err != nil {
+		return err
+	}
+	p.coll.Programs = maps.Clone(p.staged.Programs)
+	return nil
+}
+
+// Attach attaches the probe to a control group: it measures the group and those
+// below it. A program of somebody else at the same place is a
+// *bpf.MismatchError, and nothing is attached.
+func (p *Probe) Attach(cgroupDir string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watch != nil {
+		return errors.New("attaching the probe: it is attached already")
+	}
+	if err := p.ofAnother(cgroupDir); err != nil {
+		return err
+	}
+	watch, err := bpf.Attach(cgroupDir, p.staged, attachments, p.pins)
+	if err != nil {
+		return err
+	}
+	p.watch, p.spec, p.since = watch, nil, time.Now()
+	if p.pins != nil {
+		p.since = p.pins.Since()
 	}
 	return nil
 }
 
-func layout(m *ebpf.MapSpec) string {
-	return fmt.Sprintf("%v with keys of %d and values of %d bytes", m.Type, m.KeySize, m.ValueSize)
-}
-
-// Attach attaches the probe to a control group: it measures the group and those
-// below it.
-func (p *Probe) Attach(cgroupDir string) (err error) {
-	if p.watch != nil {
-		return errors.New("attaching the probe: it is attached already")
-	}
-	p.watch, err = bpf.Attach(cgroupDir, p.coll, attachments)
-	return err
-}
+var errDetached = errors.New("the probe is not attached")
 
 // Check asks the kernel whether exactly the programs that were loaded are still
-// attached; the error is a *bpf.MismatchError if they are not.
+// attached, over the same maps; the error is a *bpf.MismatchError if they are
+// not.
 func (p *Probe) Check() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.watch == nil {
-		return errors.New("checking the probe: it is not attached")
+		return fmt.Errorf("checking the probe: %w", errDetached)
 	}
 	return p.watch.Check()
 }
 
-// Swap replaces the programs by those of another object in one step each; the
-// counters go on. Errors are those of Load.
-func (p *Probe) Swap(obj []byte, want bpf.Digest) error {
-	if p.watch == nil {
-		return errors.New("swapping the probe: it is not attached")
-	}
-	spec, err := prepare(obj, want, p.opts)
-	if err != nil {
-		return err
-	}
-	next, err := bpf.Load(spec, ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
-		"conns": p.coll.Maps["conns"], "workloads": p.coll.Maps["workloads"],
-		"slots": p.coll.Maps["slots"], "totals": p.coll.Maps["totals"],
-	}})
-	if err != nil {
-		return err
-	}
-	if err := p.watch.Replace(next); err != nil {
-		next.Close()
-		return err
-	}
-	p.coll.Close()
-	p.coll, p.digest = next, want
-	return nil
-}
-
 // Loaded describes what is in the kernel.
 func (p *Probe) Loaded() bpf.Loaded {
-	l := bpf.Loaded{Digest: p.digest}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.watch != nil {
-		l.Programs = p.watch.Programs()
+		return bpf.Loaded{Digest: p.digest, Programs: p.watch.Programs(), Maps: p.staged.Describe()}
 	}
-	return l
+	return bpf.Loaded{Digest: p.digest}
 }
 
 // Digest is that of the object that was loaded.
-func (p *Probe) Digest() bpf.Digest { return p.digest }
+func (p *Probe) Digest() bpf.Digest {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.digest
+}
 
-// Close detaches the probe and frees its maps.
-func (p *Probe) Close() error {
-	var err error
-	if p.watch != nil {
-		err = p.watch.Close()
-		p.watch = nil
+// Since is when what is attached began to count, by an earlier process maybe;
+// the zero time if the probe is not attached.
+func (p *Probe) Since() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.since
+}
+
+// Detach stops counting. What was counted can still be read.
+func (p *Probe) Detach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.detach((*bpf.Watch).Close)
+}
+
+func (p *Probe) detach(how func(*bpf.Watch) error) error {
+	if p.watch == nil {
+		return nil
 	}
-	p.coll.Close()
+	err := how(p.watch)
+	p.watch, p.since = nil, time.Time{}
 	return err
+}
+
+// Close detaches the probe, removes what it has pinned, and frees its maps.
+func (p *Probe) Close() error { return errors.Join(p.Detach(), p.Release()) }
+
+// Release lets go of the probe. What is pinned goes on counting until the next
+// Load with the same folder takes it over; without pins it is Close.
+func (p *Probe) Release() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	errs := []error{p.detach((*bpf.Watch).Release)}
+	if p.staged != nil {
+		p.staged.Close()
+	}
+	for _, m := range p.coll.Maps {
+		errs = append(errs, m.Close())
+	}
+	p.coll.Maps = nil
+	if p.pins != nil {
+		errs = append(errs, p.pins.Close())
+	}
+	if p.stats != nil {
+		errs = append(errs, p.stats.Close())
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,171 @@
+package bpf
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// MismatchError means that what is loaded is not what was loaded and verified.
+type MismatchError struct {
+	Program string // what it is about: a program,
+	Map     string // or a map
+	What    string // of it
+	Want    string
+	Got     string
+}
+
+func (e *MismatchError) Error() string {
+	of := "program " + e.Program
+	if e.Map != "" {
+		of = "map " + e.Map
+	}
+	return fmt.Sprintf("%s: %s is %s, expected %s", of, e.What, e.Got, e.Want)
+}
+
+// deepEvery is how many calls of Check there are to one that reads the
+// instructions again.
+const deepEvery = 60
+
+// Check asks the kernel whether every program is still attached where it was,
+// is still the same, uses the same maps, and runs alone: a program in front of
+// it could hide packets from it. The maps must be writable as they were, and
+// what is pinned must be the same files. The error is a *MismatchError, or says
+// that the kernel could not be asked. It takes some ten microseconds; one call
+// in 60 is a DeepCheck.
+func (w *Watch) Check() error {
+	w.checks++
+	if w.checks%deepEvery == 0 {
+		return w.DeepCheck()
+	}
+	for _, p := range w.order {
+		if err := w.checkProgram(p); err != nil {
+			return err
+		}
+	}
+	for _, m := range w.maps {
+		if err := m.check(); err != nil {
+			return err
+		}
+	}
+	if w.pins != nil {
+		return w.pins.check()
+	}
+	return nil
+}
+
+// DeepCheck is Check, and reads the translated instructions of every program
+// again.
+func (w *Watch) DeepCheck() error {
+	w.checks = 0
+	if err := w.Check(); err != nil {
+		return err
+	}
+	for _, p := range w.order {
+		got, err := xlatedDigest(p.program.FD())
+		if err != nil {
+			return fmt.Errorf("reading the instructions of program %s: %w", p.Name, err)
+		}
+		if got != p.XlatedDigest {
+			return &MismatchError{Program: p.Name, What: "digest of its translated instructions", Want: string(p.XlatedDigest), Got: string(got)}
+		}
+	}
+	return nil
+}
+
+func (w *Watch) checkProgram(p *watched) error {
+	info, err := p.link.Info()
+	if err != nil {
+		return fmt.Errorf("reading the link of program %s: %w", p.Name, err)
+	}
+	if cg := info.Cgroup(); cg == nil || cg.CgroupId != w.group {
+		return &MismatchError{Program: p.Name, What: "link", Want: "attached to " + p.AttachedTo, Got: "detached"}
+	}
+	if uint32(info.Program) != p.ID { // an id is not used again while we hold the program
+		return &MismatchError{Program: p.Name, What: "program in the kernel", Want: fmt.Sprintf("id %d, tag %s", p.ID, p.Tag), Got: whoIs(info.Program)}
+	}
+	uses, err := programMaps(p.program.FD())
+	if err != nil {
+		return fmt.Errorf("reading the maps of program %s: %w", p.Name, err)
+	}
+	if !slices.Equal(uses, p.maps) {
+		return &MismatchError{Program: p.Name, What: "list of its maps", Want: fmt.Sprint(p.maps), Got: fmt.Sprint(uses)}
+	}
+	return w.alone(p, ebpf.ProgramID(p.ID))
+}
+
+// whoIs describes a program of somebody else as far as the kernel lets us: to
+// open it takes CAP_SYS_ADMIN, which the daemon has given away.
+func whoIs(id ebpf.ProgramID) string {
+	text := fmt.Sprintf("id %d", id)
+	prog, err := ebpf.NewProgramFromID(id)
+	if err != nil {
+		return text
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return text
+	}
+	return fmt.Sprintf("%s, tag %s, name %q", text, info.Tag, info.Name)
+}
+
+// alone checks that exactly the wanted programs are attached to the group
+// itself with a program's attach type.
+func (w *Watch) alone(p *watched, want ...ebpf.ProgramID) error {
+	attached, err := link.QueryPrograms(link.QueryOptions{Target: int(w.dir.Fd()), Attach: p.attach})
+	if err != nil {
+		return fmt.Errorf("asking what is attached to %s: %w", w.path, err)
+	}
+	same := len(attached.Programs) == len(want)
+	for i, a := range attached.Programs {
+		same = same && a.ID == want[i]
+	}
+	if same {
+		return nil
+	}
+	var got []string
+	for _, a := range attached.Programs {
+		if slices.Contains(want, a.ID) {
+			got = append(got, fmt.Sprint("id ", a.ID))
+		} else {
+			got = append(got, whoIs(a.ID))
+		}
+	}
+	return &MismatchError{Program: p.Name, What: "list of attached programs", Want: fmt.Sprint(want), Got: fmt.Sprint(got)}
+}
+
+// unoccupied checks, before attaching, that nobody else is where the programs
+// go. In a link that was taken over is still its last program.
+func (w *Watch) unoccupied() error {
+	for _, p := range w.order {
+		var there []ebpf.ProgramID
+		if p.link != nil {
+			info, err := p.link.Info()
+			if err != nil {
+				return fmt.Errorf("reading the link of program %s: %w", p.Name, err)
+			}
+			there = append(there, info.Program)
+		}
+		if err := w.alone(p, there...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *watchedMap) check() error {
+	if m.Frozen { // it cannot be undone
+		return nil
+	}
+	frozen, err := frozen(m.live)
+	if err != nil {
+		return fmt.Errorf("reading map %s: %w", m.Name, err)
+	}
+	if frozen {
+		return &MismatchError{Map: m.Name, What: "it", Want: "writable", Got: "frozen"}
+	}
+	return nil
+}
