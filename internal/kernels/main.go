@@ -11,6 +11,7 @@
 //	go run ./internal/kernels -kernel 6.1 -v  # one, with its console
 //	go run ./internal/kernels -compare        # and fail if bpf/README.md says otherwise
 //	go run ./internal/kernels -write          # put the table into bpf/README.md
+//	go run ./internal/kernels -object x.o     # who loads this one?
 package main
 
 import (
@@ -33,6 +34,10 @@ func main() {
 	flag.BoolVar(&t.compare, "compare", false, "fail if the table in the document differs")
 	flag.BoolVar(&t.update, "update", false, "look for newer kernels, instead of those that were downloaded before")
 	flag.BoolVar(&t.verbose, "v", false, "show the consoles")
+	flag.Func("object", "only load this object, whatever it is; may be given several times", func(file string) error {
+		t.objects = append(t.objects, file)
+		return nil
+	})
 	flag.DurationVar(&t.limit, "limit", 2*time.Minute, "longest time for one machine")
 	flag.Parse()
 	err := t.run(ctx)

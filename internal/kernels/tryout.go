@@ -16,6 +16,7 @@ import (
 // tryout is one run of the command.
 type tryout struct {
 	only, document                  string
+	objects                         []string
 	write, compare, update, verbose bool
 	limit                           time.Duration
 }
@@ -33,8 +34,8 @@ func (t *tryout) run(ctx context.Context) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("unknown kernel %q (known: %s)", t.only, names())
 	}
-	if t.only != "" && (t.write || t.compare) {
-		return errors.New("a table needs all kernels: leave out -kernel")
+	if (t.only != "" || len(t.objects) > 0) && (t.write || t.compare) {
+		return errors.New("the table has all kernels and all that is ours: leave out -kernel and -object")
 	}
 	if _, err := exec.LookPath(emulator); err != nil {
 		return fmt.Errorf("%w: apt-get install --no-install-recommends qemu-system-x86", err)
@@ -43,8 +44,15 @@ func (t *tryout) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	initramfs := archive(file{name: "init", mode: modeRegular | modeExecute, data: guest})
-	columns, err := t.tryAll(ctx, chosen, initramfs)
+	files := []file{{name: "init", mode: modeRegular | modeExecute, data: guest}}
+	for _, name := range t.objects {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("reading an object: %w", err)
+		}
+		files = append(files, file{name: filepath.Base(name), mode: modeRegular, data: data})
+	}
+	columns, err := t.tryAll(ctx, chosen, archive(files...))
 	if len(columns) > 0 {
 		fmt.Printf("%s\n%s\n", table(columns), versions(columns))
 	}

@@ -113,8 +113,12 @@ func (t trial) do() outcome.Outcome {
 	return o
 }
 
-// allTrials returns all trials and what ends what they share.
+// allTrials returns all trials and what ends what they share. If there are
+// objects to load, they are all.
 func allTrials() ([]trial, func(), error) {
+	if objects, err := objectTrials(); err != nil || len(objects) > 0 {
+		return objects, func() {}, err
+	}
 	probe, done, err := probeTrials()
 	if err != nil {
 		return nil, nil, err
