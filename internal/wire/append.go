@@ -65,3 +65,11 @@ func end(dst []byte, at int) []byte {
 	protowire.AppendVarint(dst[:at], uint64(n))
 	return dst
 }
+
+// endAny is end for a field that is left out when it is empty.
+func endAny(dst []byte, num protowire.Number, at int) []byte {
+	if len(dst) == at {
+		return dst[:at-protowire.SizeTag(num)]
+	}
+	return end(dst, at)
+}

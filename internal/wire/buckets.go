@@ -34,13 +34,17 @@ type bucket struct {
 // readBuckets appends the buckets that are not empty to dst. It returns what is
 // wrong with them, "" if nothing is.
 //
-// A merge of many nodes spends its time here, so small numbers, which most
-// counts are, are read without a call.
+// A merge of many nodes spends its time here, so numbers of one and two bytes,
+// which most counts are, are read without a call.
 func readBuckets(dst []bucket, p []byte) ([]bucket, string) {
 	var total uint64
 	for i := 0; len(p) > 0; {
 		n, size := uint64(p[0]), 1
-		if n >= 0x80 {
+		switch {
+		case n < 0x80:
+		case len(p) > 1 && p[1] < 0x80:
+			n, size = n&0x7f|uint64(p[1])<<7, 2
+		default:
 			if n, size = protowire.ConsumeVarint(p); size < 0 {
 				return dst, "a number is cut off or longer than 64 bits"
 			}

@@ -12,7 +12,8 @@ import (
 // Decode reads what Encode wrote. The error is a *FormatError.
 func Decode(b []byte) (Status, error) {
 	workloads := map[probe.Workload]probe.Counts{}
-	s, err := read(b, func(w *workload) {
+	var w workload
+	s, err := read(b, &w, func() {
 		var c probe.Counts
 		w.addTo(&c)
 		add(&c.Latency, w.latency)
@@ -32,11 +33,10 @@ func add(h *histogram.Histogram, list []bucket) {
 	}
 }
 
-// read reads everything but the workloads. Those it shows one after the other;
-// what is shown is overwritten by the next one.
-func read(b []byte, show func(*workload)) (Status, error) {
+// read reads everything but the workloads. Those it reads into w one after the
+// other, and calls seen for each.
+func read(b []byte, w *workload, seen func()) (Status, error) {
 	var s Status
-	var w workload
 	var before probe.Workload
 	count := 0
 	r := reader{rest: b}
@@ -53,7 +53,7 @@ func read(b []byte, show func(*workload)) (Status, error) {
 				r.fail("workloads", fmt.Sprintf("are more than %d", MaxWorkloads))
 			}
 			if r.err == nil {
-				show(&w)
+				seen()
 			}
 		default:
 			s.readOne(&r)

@@ -62,7 +62,7 @@ func encodeLoaded(dst []byte, l bpf.Loaded) []byte {
 		dst = number(dst, programLink, uint64(p.LinkID))
 		dst = end(text(dst, programAttached, p.AttachedTo), in)
 	}
-	return end(dst, at)
+	return endAny(dst, snapshotLoaded, at)
 }
 
 func encodeLoss(dst []byte, l probe.Loss) []byte {
@@ -71,19 +71,19 @@ func encodeLoss(dst []byte, l probe.Loss) []byte {
 	dst = number(dst, lossUnmeasured, l.Unmeasured)
 	dst = number(dst, lossDesynced, l.Desynced)
 	dst = number(dst, lossOlder, l.Older)
-	return end(number(dst, lossExemplars, l.Exemplars), at)
+	return endAny(number(dst, lossExemplars, l.Exemplars), snapshotLoss, at)
 }
 
 func encodeCost(dst []byte, c Cost) []byte {
 	dst, at := begin(dst, snapshotCost)
 	dst = number(dst, costRuns, c.Runs)
-	return end(number(dst, costTime, uint64(c.Time)), at)
+	return endAny(number(dst, costTime, uint64(c.Time)), snapshotCost, at)
 }
 
 func encodeBudget(dst []byte, b Budget) []byte {
 	dst, at := begin(dst, snapshotBudget)
 	dst = fixed(dst, budgetShare, math.Float64bits(b.Share))
-	return end(fixed(dst, budgetLimit, math.Float64bits(b.Limit)), at)
+	return endAny(fixed(dst, budgetLimit, math.Float64bits(b.Limit)), snapshotBudget, at)
 }
 
 func encodeKey(dst []byte, num protowire.Number, w probe.Workload) []byte {
@@ -133,5 +133,5 @@ func encodeWorkload(dst []byte, w probe.Workload, c *probe.Counts) []byte {
 
 func buckets(dst []byte, num protowire.Number, h *histogram.Histogram) []byte {
 	dst, at := begin(dst, num)
-	return end(appendBuckets(dst, h), at)
+	return endAny(appendBuckets(dst, h), num, at)
 }

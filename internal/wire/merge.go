@@ -60,18 +60,21 @@ type NodeCgroup struct {
 }
 
 // merger is the memory that one Merge needs, for the next one to use again.
-type merger struct{ prev, now []workload }
+type merger struct {
+	prev, now []workload
+	next      workload
+}
 
 var mergers = sync.Pool{New: func() any { return new(merger) }}
 
 // between reads both readings and leaves the difference in m.now.
 func (m *merger) between(prev, now []byte) (Status, error) {
 	m.prev, m.now = m.prev[:0], m.now[:0]
-	s, err := read(now, func(w *workload) { m.now = keep(m.now, w) })
+	s, err := read(now, &m.next, func() { m.now = keep(m.now, &m.next) })
 	if err != nil || prev == nil {
 		return s, err
 	}
-	before, err := read(prev, func(w *workload) { m.prev = keep(m.prev, w) })
+	before, err := read(prev, &m.next, func() { m.prev = keep(m.prev, &m.next) })
 	if err != nil {
 		return s, fmt.Errorf("the reading before: %w", err)
 	}

@@ -41,6 +41,7 @@ type reader struct {
 	b    []byte // value of everything with a length
 	seen uint64 // fields that were there, as bits
 	err  *FormatError
+	in   *reader // of messages inside this one, used again for each
 }
 
 // next goes to the next field.
@@ -173,16 +174,19 @@ func message[T any](r *reader, name string, index int, b []byte, read func(*read
 		var none T
 		return none
 	}
-	in := reader{rest: b}
-	value := read(&in)
-	if in.err != nil {
+	if r.in == nil {
+		r.in = new(reader)
+	}
+	*r.in = reader{rest: b, in: r.in.in}
+	value := read(r.in)
+	if err := r.in.err; err != nil {
 		if index >= 0 {
 			name = fmt.Sprintf("%s[%d]", name, index)
 		}
-		if in.err.Where != "" {
-			name += "." + in.err.Where
+		if err.Where != "" {
+			name += "." + err.Where
 		}
-		r.fail(name, in.err.What)
+		r.fail(name, err.What)
 	}
 	return value
 }

@@ -81,6 +81,9 @@ func readKey(r *reader) (w probe.Workload) {
 			port = uint16(r.upTo("port", math.MaxUint16))
 		}
 	}
+	if port != 0 && !addr.IsValid() {
+		r.fail("port", "is there without an address")
+	}
 	w.Addr = netip.AddrPortFrom(addr, port)
 	return w
 }
