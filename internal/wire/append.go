@@ -19,15 +19,24 @@ func fixed(dst []byte, num protowire.Number, n uint64) []byte {
 	if n == 0 {
 		return dst
 	}
+	return fixedAlways(dst, num, n)
+}
+
+func fixedAlways(dst []byte, num protowire.Number, n uint64) []byte {
 	return protowire.AppendFixed64(protowire.AppendTag(dst, num, protowire.Fixed64Type), n)
 }
 
-// text appends a string, in which bytes that are no UTF-8 are replaced because
-// protobuf allows none, unless it is empty.
+// text appends a string unless it is empty.
 func text(dst []byte, num protowire.Number, s string) []byte {
 	if s == "" {
 		return dst
 	}
+	return textAlways(dst, num, s)
+}
+
+// textAlways appends a string, in which bytes that are no UTF-8 are replaced,
+// because protobuf allows none.
+func textAlways(dst []byte, num protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(dst, num, protowire.BytesType), strings.ToValidUTF8(s, "\uFFFD"))
 }
 

@@ -142,7 +142,9 @@ func TestAnswersOfABadServer(t *testing.T) {
 		"an error without a message":      {answer(503, "application/json", "{}"), "the probe answered 503 Service Unavailable"},
 		"an error that is only text":      {answer(500, "text/plain", "broken\nstack trace"), "broken"},
 		"an error that paints the screen": {answer(500, "application/json", `{"error":"a\u001b[31mb\nc"}`), "a[31mb"},
-		"a redirect":                      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/else", 307) }, "does not redirect"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/else", http.StatusTemporaryRedirect)
+		}, "does not redirect"},
 		"an endless answer": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", wire.MediaType)
 			for range 33 {

@@ -2,9 +2,7 @@ package wire
 
 import (
 	"fmt"
-	"math"
 
-	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/histogram"
 )
@@ -110,39 +108,6 @@ func readStart(r *reader) (s Start) {
 	return s
 }
 
-func readLoaded(r *reader) (l bpf.Loaded) {
-	for r.next() {
-		switch r.num {
-		case loadedDigest:
-			l.Digest = bpf.Digest(r.text("digest"))
-		case loadedPrograms:
-			l.Programs = append(l.Programs, message(r, "programs", len(l.Programs), r.each("programs"), readProgram))
-		}
-	}
-	return l
-}
-
-func readProgram(r *reader) (p bpf.LoadedProgram) {
-	for r.next() {
-		switch r.num {
-		case programName:
-			p.Name = r.text("name")
-		case programID:
-			p.ID = uint32(r.upTo("id", math.MaxUint32))
-		case programTag:
-			p.Tag = r.text("tag")
-		case programXlated:
-			p.XlatedDigest = bpf.Digest(r.text("xlated_digest"))
-		case programLink:
-			p.LinkID = uint32(r.upTo("link_id", math.MaxUint32))
-		case programAttached:
-			p.AttachedTo = r.text("attached_to")
-		}
-	}
-	r.need("name", programName)
-	return p
-}
-
 func readLoss(r *reader) (l probe.Loss) {
 	for r.next() {
 		switch r.num {
@@ -161,7 +126,7 @@ func readLoss(r *reader) (l probe.Loss) {
 	return l
 }
 
-func readCost(r *reader) (c Cost) {
+func readCost(r *reader) (c probe.Cost) {
 	for r.next() {
 		switch r.num {
 		case costRuns:

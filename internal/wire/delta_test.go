@@ -40,7 +40,7 @@ func TestDeltaIsWhatWasCountedBetween(t *testing.T) {
 			t.Errorf("%v: sum %v, first %v", w, c.LatencySum, c.First)
 		}
 	}
-	if d.Loss != (probe.Loss{Requests: 7}) || d.Swaps != 1 || d.Cost != (wire.Cost{Runs: 5, Time: time.Millisecond}) {
+	if d.Loss != (probe.Loss{Requests: 7}) || d.Swaps != 1 || d.Cost != (probe.Cost{Runs: 5, Time: time.Millisecond}) {
 		t.Errorf("of the node: %v, %d swaps, %v", d.Loss, d.Swaps, d.Cost)
 	}
 	if _, err := wire.Delta(&now, &now); err != nil {
@@ -98,9 +98,16 @@ func add(sum *probe.Counts, c probe.Counts) {
 		into *uint64
 		n    uint64
 	}{
-		{&sum.Begun, c.Begun}, {&sum.Requests, c.Requests}, {&sum.Aborted, c.Aborted}, {&sum.Truncated, c.Truncated},
-		{&sum.Connections, c.Connections}, {&sum.Resets, c.Resets}, {&sum.Segments, c.Segments},
-		{&sum.Retransmits, c.Retransmits}, {&sum.BytesIn, c.BytesIn}, {&sum.BytesOut, c.BytesOut},
+		{&sum.Begun, c.Begun},
+		{&sum.Requests, c.Requests},
+		{&sum.Aborted, c.Aborted},
+		{&sum.Truncated, c.Truncated},
+		{&sum.Connections, c.Connections},
+		{&sum.Resets, c.Resets},
+		{&sum.Segments, c.Segments},
+		{&sum.Retransmits, c.Retransmits},
+		{&sum.BytesIn, c.BytesIn},
+		{&sum.BytesOut, c.BytesOut},
 	} {
 		*pair.into += pair.n
 	}

@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/histogram"
 )
@@ -18,7 +17,7 @@ import (
 func Encode(dst []byte, s *Status) []byte {
 	dst = number(dst, snapshotVersion, Version)
 	dst = text(dst, snapshotNode, s.Node)
-	dst = fixed(dst, snapshotAt, nanos(s.At))
+	dst = fixedAlways(dst, snapshotAt, nanos(s.At))
 	dst = encodeStart(dst, s.Start)
 	dst = encodeLoaded(dst, s.Loaded)
 	dst = text(dst, snapshotMismatch, s.Mismatch)
@@ -45,24 +44,8 @@ func order(a, b probe.Workload) int {
 
 func encodeStart(dst []byte, s Start) []byte {
 	dst, at := begin(dst, snapshotStart)
-	dst = text(dst, startBoot, s.Boot)
-	return end(fixed(dst, startLoaded, nanos(s.Loaded)), at)
-}
-
-func encodeLoaded(dst []byte, l bpf.Loaded) []byte {
-	dst, at := begin(dst, snapshotLoaded)
-	dst = text(dst, loadedDigest, string(l.Digest))
-	for _, p := range l.Programs {
-		var in int
-		dst, in = begin(dst, loadedPrograms)
-		dst = text(dst, programName, p.Name)
-		dst = number(dst, programID, uint64(p.ID))
-		dst = text(dst, programTag, p.Tag)
-		dst = text(dst, programXlated, string(p.XlatedDigest))
-		dst = number(dst, programLink, uint64(p.LinkID))
-		dst = end(text(dst, programAttached, p.AttachedTo), in)
-	}
-	return endAny(dst, snapshotLoaded, at)
+	dst = textAlways(dst, startBoot, s.Boot)
+	return end(fixedAlways(dst, startLoaded, nanos(s.Loaded)), at)
 }
 
 func encodeLoss(dst []byte, l probe.Loss) []byte {
@@ -74,7 +57,7 @@ func encodeLoss(dst []byte, l probe.Loss) []byte {
 	return endAny(number(dst, lossExemplars, l.Exemplars), snapshotLoss, at)
 }
 
-func encodeCost(dst []byte, c Cost) []byte {
+func encodeCost(dst []byte, c probe.Cost) []byte {
 	dst, at := begin(dst, snapshotCost)
 	dst = number(dst, costRuns, c.Runs)
 	return endAny(number(dst, costTime, uint64(c.Time)), snapshotCost, at)
@@ -102,7 +85,7 @@ func encodeKey(dst []byte, num protowire.Number, w probe.Workload) []byte {
 func encodeExemplar(dst []byte, e *probe.Exemplar) []byte {
 	dst, at := begin(dst, snapshotExemplars)
 	dst = encodeKey(dst, exemplarWorkload, e.Workload)
-	dst = fixed(dst, exemplarAt, nanos(e.At))
+	dst = fixedAlways(dst, exemplarAt, nanos(e.At))
 	dst = number(dst, exemplarTook, uint64(e.Took))
 	dst = number(dst, exemplarStatus, uint64(e.Status))
 	if e.GRPC >= 0 {

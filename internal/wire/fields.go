@@ -26,15 +26,28 @@ const (
 const (
 	loadedDigest protowire.Number = iota + 1
 	loadedPrograms
+	loadedMaps
 )
 
 const (
 	programName protowire.Number = iota + 1
 	programID
 	programTag
+	programLoaded
 	programXlated
 	programLink
+	programAttachType
 	programAttached
+)
+
+const (
+	mapName protowire.Number = iota + 1
+	mapID
+	mapType
+	mapKeySize
+	mapValueSize
+	mapMaxEntries
+	mapFrozen
 )
 
 const (

@@ -119,7 +119,7 @@ func (s *Status) UnmarshalJSON(data []byte) error {
 	}
 	read := Status{
 		Node: in.Node, Start: in.Start, Loaded: in.Loaded, Mismatch: in.Mismatch,
-		Swaps: in.Swaps, Cost: Cost(in.Cost), Budget: in.Budget,
+		Swaps: in.Swaps, Cost: probe.Cost(in.Cost), Budget: in.Budget,
 	}
 	read.At, read.Loss = in.At, probe.Loss(in.Loss)
 	for _, e := range in.Exemplars {

@@ -120,6 +120,8 @@ func (r *reader) upTo(name string, limit uint64) uint64 {
 	return n
 }
 
+func (r *reader) uint32(name string) uint32 { return uint32(r.upTo(name, math.MaxUint32)) }
+
 // duration is a number of nanoseconds.
 func (r *reader) duration(name string) time.Duration {
 	return time.Duration(r.upTo(name, math.MaxInt64))

@@ -26,7 +26,7 @@ func sample(node, workloads int) wire.Status {
 		Node:     fmt.Sprintf("node-%d", node),
 		Start:    wire.Start{Boot: "3f0f36a8-54dc-4e9a-9f51-a7a53c3b1a2b", Loaded: start},
 		Loaded:   bpf.Loaded{Digest: bpf.DigestOf([]byte("object"))},
-		Cost:     wire.Cost{Runs: 123456789, Time: 34 * time.Second},
+		Cost:     probe.Cost{Runs: 123456789, Time: 34 * time.Second},
 		Budget:   wire.Budget{Share: 0.0031, Limit: 0.01},
 	}
 	for _, name := range []string{"connection", "egress", "ingress"} {

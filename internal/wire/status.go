@@ -52,10 +52,7 @@ type Start struct {
 }
 
 // Cost is the processor time that the probe's programs took in the kernel.
-type Cost struct {
-	Runs uint64
-	Time time.Duration
-}
+type Cost = probe.Cost
 
 // Budget compares what the probe costs with what it may, as shares of one core.
 type Budget struct {

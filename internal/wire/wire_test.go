@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/wire"
 )
@@ -40,6 +41,7 @@ func TestAStatusSurvivesBothForms(t *testing.T) {
 	idle.Exemplars = nil
 	for name, s := range map[string]wire.Status{
 		"busy": sample(3, 20), "every field": full(t), "idle": idle,
+		"nothing at all":           {Loaded: bpf.Loaded{Programs: make([]bpf.LoadedProgram, 1), Maps: make([]bpf.LoadedMap, 1)}},
 		"nothing but what must be": {Snapshot: probe.Snapshot{At: start}, Start: wire.Start{Boot: "b", Loaded: start}},
 	} {
 		t.Run(name, func(t *testing.T) {
