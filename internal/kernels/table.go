@@ -109,7 +109,7 @@ func writeTable(file string, columns []column) error {
 	if err != nil {
 		return fmt.Errorf("writing the table into %s: %w", file, err)
 	}
-	doc = fmt.Appendf(nil, "%s%s\n%s\n%s\n%s%s", before, beginMark, table(columns), versions(columns), endMark, after)
+	doc = fmt.Appendf(nil, "%s%s\n%s\n%s\n\n%s%s", before, beginMark, table(columns), versions(columns), endMark, after)
 	if err := os.WriteFile(file, doc, 0o644); err != nil {
 		return fmt.Errorf("writing the table: %w", err)
 	}

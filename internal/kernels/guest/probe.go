@@ -32,17 +32,13 @@ func probeTrials() (trials []trial, done func(), err error) {
 		{"probe: loads", needs, m.load},
 		{"probe: attaches", needs, m.attach},
 	}
-	for i, family := range []string{"IPv4", "IPv6"} {
+	for socket, family := range []string{"IPv4", "IPv6"} {
 		for _, protocol := range []struct {
-			name string
-			mix  mix
-		}{
-			{"HTTP/1.1", mix{{query: "", status: 200}, {query: "?status=404", status: 404}, {query: "?status=503", status: 503}}},
-			{"h2c", mix{{h2: true, query: "", status: 200}, {h2: true, query: "?status=404", status: 404}, {h2: true, query: "?status=503", status: 503}}},
-			{"gRPC", mix{{h2: true, query: "?grpc=0", status: 200, grpc: 0}, {h2: true, query: "?grpc=14", status: 200, grpc: 14}}},
-		} {
+			name  string
+			kinds mix
+		}{{"HTTP/1.1", http1}, {"h2c", http2}, {"gRPC", grpc}} {
 			trials = append(trials, trial{"probe: counts " + protocol.name + " over " + family, needs, func(ctx context.Context) error {
-				return m.counts(ctx, i, protocol.mix)
+				return m.counts(ctx, socket, protocol.kinds)
 			}})
 		}
 	}
@@ -53,12 +49,16 @@ func probeTrials() (trials []trial, done func(), err error) {
 		trial{"probe: exemplars carry the trace", needs, m.exemplars},
 		trial{"probe: a check finds another program in front", needs, m.check},
 		trial{"probe: a swap under load loses nothing", needs, m.swap},
+		trial{"probe: goes on from its pins", needs, m.goesOn},
 	)
 	return trials, m.close, nil
 }
 
+// options pin the probe, for the trial goesOn.
+var options = probe.Options{Workloads: 16, Pin: "/sys/fs/bpf/probe"}
+
 func (m *measured) load(context.Context) (err error) {
-	m.probe, err = probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), probe.Options{Workloads: 16})
+	m.probe, err = probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), options)
 	return err
 }
 

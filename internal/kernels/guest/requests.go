@@ -27,6 +27,13 @@ func (k kind) isCall() bool { return strings.Contains(k.query, "grpc=") }
 // mix is several kinds of requests, sent in turn.
 type mix []kind
 
+// The mixes: answers of three classes, and calls that end well and badly.
+var (
+	http1 = mix{{status: 200}, {query: "?status=404", status: 404}, {query: "?status=503", status: 503}}
+	http2 = mix{{h2: true, status: 200}, {h2: true, query: "?status=404", status: 404}, {h2: true, query: "?status=503", status: 503}}
+	grpc  = mix{{h2: true, query: "?grpc=0", status: 200, grpc: 0}, {h2: true, query: "?grpc=14", status: 200, grpc: 14}}
+)
+
 // sent is what has been sent, as a probe should count it.
 type sent struct {
 	requests uint64

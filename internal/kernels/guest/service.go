@@ -23,9 +23,7 @@ import (
 // serve answers HTTP/1.1, h2c and gRPC at each address and tells, a line each,
 // the address it got and the socket's cookie. It returns only with an error.
 func serve(addrs []string) error {
-	server := http.Server{Handler: http.HandlerFunc(answer), Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
+	server := http.Server{Handler: http.HandlerFunc(answer), Protocols: protocols(), ReadHeaderTimeout: time.Minute}
 	done := make(chan error)
 	for _, addr := range addrs {
 		var cookie uint64
@@ -42,6 +40,13 @@ func serve(addrs []string) error {
 		go func() { done <- server.Serve(l) }()
 	}
 	return <-done
+}
+
+func protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // answer does what the query says: status=N, grpc=N (the status of a gRPC call,
