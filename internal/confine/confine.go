@@ -22,6 +22,7 @@ type Limits struct {
 	Profile      *Profile // system calls; required
 	Read         []string // files, and folders with all below, that may be read
 	Write        []string // folders in which files may be made, changed and removed; they may be read, too
+	Remove       []string // folders from which files and empty folders may be removed
 }
 
 // Report says what holds after Apply.
@@ -41,7 +42,7 @@ func Apply(l Limits) (Report, error) {
 	if err := allThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return Report{}, fmt.Errorf("giving up new privileges: %w", err)
 	}
-	version, err := restrictFiles(l.Read, l.Write)
+	version, err := restrictFiles(l)
 	if err != nil {
 		return Report{}, fmt.Errorf("restricting files: %w", err)
 	}

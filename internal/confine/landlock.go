@@ -16,24 +16,26 @@ const (
 	readFolder = readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
 )
 
-// What Landlock calls writing, of its first version (Linux 5.13), without what
-// nobody here needs: devices and special files.
+// What Landlock calls writing, of its second version (Linux 5.19), without what
+// nobody here needs: devices and special files. The first one refused to move a
+// file from one folder to another, which is how files are written safely.
 const writeFolder = readFolder | unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
 	unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
-	unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK
+	unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK |
+	unix.LANDLOCK_ACCESS_FS_REFER
 
 // everything is what is refused unless a rule allows it: all file rights of
-// Landlock's first version.
+// Landlock's second version.
 const everything = unix.LANDLOCK_ACCESS_FS_EXECUTE | writeFolder | unix.LANDLOCK_ACCESS_FS_MAKE_CHAR |
 	unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM
 
 // restrictFiles leaves only these files to the process, by Landlock, and no TCP
 // port to listen on. It also hides the memory of processes outside, even from
 // root. It returns the version of Landlock, 0 if the kernel has none.
-func restrictFiles(read, write []string) (int, error) {
+func restrictFiles(l Limits) (int, error) {
 	version, _, errno := syscall.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
-		return 0, nil // not built in, or switched off
+	if errno != 0 || version < 2 {
+		return 0, nil // not built in, switched off, or too old
 	}
 	rules := unix.LandlockRulesetAttr{Access_fs: everything}
 	if version >= 3 {
@@ -49,14 +51,14 @@ func restrictFiles(read, write []string) (int, error) {
 		return 0, fmt.Errorf("making a Landlock ruleset: %w", errno)
 	}
 	defer unix.Close(int(fd))
-	for _, path := range read {
-		if err := allow(int(fd), path, readFolder); err != nil {
-			return 0, err
-		}
-	}
-	for _, path := range write {
-		if err := allow(int(fd), path, writeFolder|rules.Access_fs&unix.LANDLOCK_ACCESS_FS_TRUNCATE); err != nil {
-			return 0, err
+	for access, paths := range map[uint64][]string{
+		readFolder: l.Read, unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR: l.Remove,
+		writeFolder | rules.Access_fs&unix.LANDLOCK_ACCESS_FS_TRUNCATE: l.Write,
+	} {
+		for _, path := range paths {
+			if err := allow(int(fd), path, access); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if err := allThreads(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); err != nil {
@@ -66,8 +68,11 @@ func restrictFiles(read, write []string) (int, error) {
 }
 
 // allow adds a rule for a folder and all below, or for a file. What does not
-// exist needs none.
+// exist needs none, and nor does a path that was not given.
 func allow(ruleset int, path string, access uint64) error {
+	if path == "" {
+		return nil
+	}
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

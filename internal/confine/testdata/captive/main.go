@@ -153,13 +153,17 @@ func needed(ours, listener string) []attempt {
 			if err := os.WriteFile(path+".tmp", []byte("x"), 0o600); err != nil {
 				return err
 			}
-			if err := os.Rename(path+".tmp", path); err != nil {
+			below := filepath.Join(ours, "below")
+			if err := os.Mkdir(below, 0o700); err != nil {
 				return err
 			}
-			if _, err := os.ReadFile(path); err != nil {
+			if err := os.Rename(path+".tmp", filepath.Join(below, "state")); err != nil {
 				return err
 			}
-			return os.Remove(path)
+			if _, err := os.ReadFile(filepath.Join(below, "state")); err != nil {
+				return err
+			}
+			return os.RemoveAll(below)
 		}},
 		{"needed: read what may be read", func() error { _, err := os.ReadFile("/proc/self/stat"); return err }},
 		{"needed: connect", func() error {

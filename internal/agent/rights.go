@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-cd/sluice/internal/confine"
+	"github.com/sluice-cd/sluice/policies"
+)
+
+// profile is the list of system calls that a serving daemon needs.
+func profile() (*confine.Profile, error) {
+	raw, err := policies.FS.ReadFile("seccomp-probe.json")
+	if err != nil {
+		return nil, fmt.Errorf("reading seccomp profile: %w", err)
+	}
+	p, err := confine.ParseProfile(raw)
+	if err != nil {
+		return nil, err
+	}
+	return p.Without(confine.StartOnly()...), nil
+}
+
+// keptCapabilities are those without which no other object could be loaded
+// (CAP_BPF; CAP_PERFMON, without which the verifier holds programs that compare
+// packet pointers to rules that fit no privileged one; CAP_NET_ADMIN for programs
+// that see packets) and attachments could not be listed (CAP_NET_ADMIN).
+func keptCapabilities() []confine.Capability {
+	return []confine.Capability{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
+}
+
+// confine gives up what serving does not need.
+func (a *Agent) confine() error {
+	if a.cfg.UnsafeUnconfined {
+		a.log.Warn("not confined: the daemon keeps all privileges")
+		return nil
+	}
+	limits, err := a.rights()
+	if err != nil {
+		return err
+	}
+	report, err := confine.Apply(limits)
+	if err != nil {
+		return err
+	}
+	a.log.Info("confined", "capabilities", report.Capabilities, "calls", report.Calls, "landlock", report.Landlock)
+	return nil
+}
+
+// rights is what the daemon keeps once it serves.
+func (a *Agent) rights() (confine.Limits, error) {
+	profile, err := profile()
+	if err != nil {
+		return confine.Limits{}, err
+	}
+	l := confine.Limits{
+		Profile:      profile,
+		Capabilities: keptCapabilities(),
+		Read: append([]string{
+			a.cfg.Cgroup, "/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf",
+			"/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/etc/localtime", "/usr/share/zoneinfo",
+		}, append(a.cfg.TLS.folders(), a.cfg.Read...)...),
+		Write: a.cfg.State,
+	}
+	if a.cfg.Pin != "" {
+		l.Write = append(l.Write, a.cfg.Pin)
+		l.Remove = append(l.Remove, filepath.Dir(a.cfg.Pin))
+	}
+	for _, address := range a.cfg.Listen {
+		if path, ok := strings.CutPrefix(address, "unix:"); ok {
+			l.Remove = append(l.Remove, filepath.Dir(path))
+		}
+	}
+	return l, nil
+}

@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/objects"
+	"github.com/sluice-cd/sluice/internal/wire"
+)
+
+// ErrNoKey means that nobody was named whose signature counts.
+var ErrNoKey = errors.New("no object is taken: the daemon was started without --key")
+
+// ErrNothingBefore means that there is no object to go back to.
+var ErrNothingBefore = errors.New("nothing to roll back to: no other object has counted well here")
+
+// trial is the time after a swap in which the new object may be rolled back.
+type trial struct {
+	before Object // what to go back to
+	until  time.Time
+	surge  *Surge
+}
+
+// put swaps an object in, and nothing else. The caller holds the lock.
+func (a *Agent) put(o Object) error {
+	if err := a.probe.Swap(o.Bytes, o.Digest()); err != nil {
+		return err
+	}
+	if o.Digest() != a.current.Digest() {
+		a.swaps++
+		a.trial = nil
+	}
+	a.current = o
+	return nil
+}
+
+// Swap verifies an object and puts it in the place of the one that counts. What
+// it counts is watched for a while: see judge. Errors are *bundle.VerifyError,
+// *bpf.DigestError, *bpf.LayoutError, *bpf.FormatError, *ViolationError and
+// *bpf.LoadError.
+func (a *Agent) Swap(o Object, want bpf.Digest) (wire.SwapResult, error) {
+	if len(a.cfg.Keys) == 0 {
+		return wire.SwapResult{}, ErrNoKey
+	}
+	if got := o.Digest(); want != "" && got != want {
+		return wire.SwapResult{}, &bpf.DigestError{Want: want, Got: got}
+	}
+	if err := admit(o, a.cfg.Keys); err != nil {
+		return wire.SwapResult{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.swap(o)
+}
+
+// swap puts a verified object in place and puts it on trial.
+func (a *Agent) swap(o Object) (wire.SwapResult, error) {
+	before := a.current.Digest()
+	result := wire.SwapResult{Digest: o.Digest(), Previous: before}
+	began := time.Now()
+	if err := a.put(o); err != nil {
+		return result, fmt.Errorf("swapping in %s: %w", o.Origin, err)
+	}
+	result.Took = time.Since(began)
+	if o.Digest() != before {
+		a.trial = &trial{before: a.good, until: began.Add(a.cfg.Probation), surge: NewSurge(a.traffic.intervals())}
+	}
+	a.log.Info("swapped", "object", o.Digest(), "previous", before, "origin", o.Origin, "took", result.Took.Round(time.Microsecond))
+	a.note(storeObject(o), markLoaded(o))
+	return result, nil
+}
+
+// judge looks at the traffic since a swap: with a surge of retransmits the new
+// object is rolled back; without one it is good after a while.
+func (a *Agent) judge(now time.Time) error {
+	t := a.trial
+	if t == nil {
+		return nil
+	}
+	t.surge.Add(a.traffic.last())
+	switch {
+	case t.surge.Alarm():
+		reason := fmt.Sprintf("retransmits surged to %.2f %% of segments, at most %.2f %% was to be expected (odds %.0f : 1)",
+			100*t.surge.Rate(), 100*t.surge.Limit(), t.surge.Evidence())
+		bad := a.current
+		a.log.Error("rolling back", "object", bad.Digest(), "to", t.before.Digest(), "reason", reason)
+		if err := a.put(t.before); err != nil {
+			return fmt.Errorf("rolling back: %w", err)
+		}
+		a.trial = nil
+		a.log.Warn("rolled back", "object", a.current.Digest(), "took", time.Since(now).Round(time.Microsecond))
+		a.note(markBad(bad, reason), markLoaded(a.current))
+	case now.After(t.until):
+		a.good, a.trial = a.current, nil
+		a.log.Info("good", "object", a.current.Digest())
+		a.note(markGood(a.current, "no surge of retransmits"))
+	}
+	return nil
+}
+
+// Rollback goes back to the last good object: while the current one is on trial
+// that is the one before it, otherwise what the history says. An object of the
+// history is verified like any other.
+func (a *Agent) Rollback(ctx context.Context) (wire.SwapResult, error) {
+	a.mu.Lock()
+	current, onTrial := a.current, a.trial
+	a.mu.Unlock()
+	if onTrial != nil {
+		return a.rollBackTo(onTrial.before, current)
+	}
+	if a.cfg.History == nil {
+		return wire.SwapResult{}, ErrNothingBefore
+	}
+	found, err := a.cfg.History.LastGood(ctx, current.Digest())
+	if errors.Is(err, objects.ErrNotFound) {
+		return wire.SwapResult{}, ErrNothingBefore
+	}
+	if err != nil {
+		return wire.SwapResult{}, err
+	}
+	to := Object{Bytes: found.Bytes, Bundle: found.Bundle, Origin: "history"}
+	if err := a.vouched(to); err != nil {
+		return wire.SwapResult{}, err
+	}
+	return a.rollBackTo(to, current)
+}
+
+// vouched verifies an object of the history, which anybody may have written:
+// the ones that the daemon began with or brings along need no signature.
+func (a *Agent) vouched(o Object) error {
+	if d := o.Digest(); d == a.cfg.Object.Digest() || d == bpf.DigestOf(probe.Object()) {
+		return nil
+	}
+	return admit(o, a.cfg.Keys)
+}
+
+func (a *Agent) rollBackTo(to, from Object) (wire.SwapResult, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current.Digest() != from.Digest() {
+		return wire.SwapResult{}, errors.New("rolling back: another object was swapped in meanwhile")
+	}
+	result := wire.SwapResult{Digest: to.Digest(), Previous: from.Digest()}
+	began := time.Now()
+	if err := a.put(to); err != nil {
+		return result, fmt.Errorf("rolling back: %w", err)
+	}
+	result.Took = time.Since(began)
+	a.good = to
+	a.log.Warn("rolled back", "object", to.Digest(), "previous", from.Digest(), "reason", "asked for", "took", result.Took.Round(time.Microsecond))
+	a.note(markBad(from, "rolled back by hand"), markLoaded(to), markGood(to, "rolled back to"))
+	return result, nil
+}
