@@ -77,7 +77,7 @@ func (m machine) run(ctx context.Context) (report, error) {
 		"-accel", "tcg,thread=multi", "-cpu", processor, "-smp", "2", "-m", "512",
 		"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", "/dev/fd/3",
-		"-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
+		"-append", "console=ttyS0 panic=-1 random.trust_cpu=on",
 		"-serial", "stdio", "-serial", "file:/dev/fd/4")
 	cmd.ExtraFiles = []*os.File{initramfs, w}
 	cmd.Stdout, cmd.Stderr = console, console
@@ -92,7 +92,7 @@ func (m machine) run(ctx context.Context) (report, error) {
 	err = errors.Join(readErr, cmd.Wait())
 	switch {
 	case ctx.Err() != nil:
-		return r, ctx.Err() // somebody wants an end
+		return r, context.Cause(ctx) // somebody wants an end
 	case limited.Err() != nil:
 		return r, &ConsoleError{Err: context.Cause(limited), Last: console.last()}
 	case err != nil:

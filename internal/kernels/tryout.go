@@ -114,7 +114,7 @@ func (t *tryout) tryAll(ctx context.Context, chosen []kernel, initramfs []byte) 
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 	columns = slices.DeleteFunc(columns, func(c column) bool { return c.version == "" })
 	return columns, errors.Join(errs...)
