@@ -132,11 +132,22 @@ func (p *Pins) start(all map[string]*ebpf.Map) error {
 		if IsData(name) {
 			continue
 		}
-		if err := p.pin(pinnedMap+name, all[name]); err != nil {
+		if err := p.pinMap(name, all[name]); err != nil {
 			return fmt.Errorf("pinning map %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// pinMap pins a second handle: the first would remember where it was pinned
+// before.
+func (p *Pins) pinMap(name string, m *ebpf.Map) error {
+	second, err := m.Clone()
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+	return p.pin(pinnedMap+name, second)
 }
 
 func (p *Pins) pinLink(program string, l link.Link) error {
