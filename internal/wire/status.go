@@ -62,3 +62,21 @@ type Budget struct {
 
 // Exceeded reports whether the probe costs more than it may.
 func (b Budget) Exceeded() bool { return b.Limit > 0 && b.Share > b.Limit }
+
+// Coverage is the share of requests that were measured, of those that the probe
+// knows of. Each connection that it could not read, or lost track of, counts as
+// one missed request, so the real share may be lower. It is false when nothing
+// was seen at all.
+func (s *Status) Coverage() (share float64, ok bool) {
+	var measured uint64
+	for w, c := range s.Workloads {
+		if !w.Outgoing() {
+			measured += c.Requests + c.Aborted
+		}
+	}
+	missed := s.Loss.Requests + s.Loss.Unmeasured + s.Loss.Desynced + s.Loss.Older
+	if measured+missed == 0 {
+		return 0, false
+	}
+	return float64(measured) / float64(measured+missed), true
+}

@@ -66,6 +66,14 @@ func (t *tally) addTo(c *probe.Counts) {
 	c.FirstError = earlier(c.FirstError, instant(t.firstError))
 }
 
+// Add adds counts to a sum; of First and FirstError the earlier ones stay.
+func Add(sum, c *probe.Counts) {
+	t := tallyOf(c)
+	t.addTo(sum)
+	sum.Latency.Merge(&c.Latency)
+	sum.Complete.Merge(&c.Complete)
+}
+
 // sub takes away what an earlier reading had; it reports false when that was
 // more. Times stay those of the later reading.
 func (t *tally) sub(prev *tally) bool {
