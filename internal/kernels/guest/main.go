@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -104,13 +105,24 @@ func (t trial) do() outcome.Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	begin := time.Now()
-	err := t.try(ctx)
+	err := t.survive(ctx)
 	fmt.Printf("%s: %v (%v)\n", t.name, err, time.Since(begin).Round(time.Millisecond))
 	o := outcome.Outcome{Name: t.name, Needs: t.needs}
 	if err != nil {
 		o.Error, o.Log, o.After = err.Error(), verifierLog(err), errors.Is(err, errNotTried)
 	}
 	return o
+}
+
+// survive tries, and makes an error of a panic: the kernel panics, too, when its
+// first program ends, and nothing would be told.
+func (t trial) survive(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return t.try(ctx)
 }
 
 // allTrials returns all trials and what ends what they share. If there are

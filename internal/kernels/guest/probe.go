@@ -57,8 +57,11 @@ func probeTrials() (trials []trial, done func(), err error) {
 // options pin the probe, for the trial goesOn.
 var options = probe.Options{Workloads: 16, Pin: "/sys/fs/bpf/probe"}
 
-func (m *measured) load(context.Context) (err error) {
-	m.probe, err = probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), options)
+func (m *measured) load(context.Context) error {
+	p, err := probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), options)
+	if err == nil {
+		m.probe = p
+	}
 	return err
 }
 
