@@ -19,3 +19,14 @@
 /* keep makes the compiler forget what it knows of a variable, so that it does
  * not optimise away a bound that the verifier needs to see. */
 #define keep(x) asm volatile("" : "+r"(x))
+
+/* within makes a size that is 1 to mask + 1 one that every verifier knows to be
+ * so; some forget a lower bound, and no size may be 0. */
+#define within(n, mask)                                                        \
+	({                                                                     \
+		__u32 _n = (n) - 1;                                            \
+		keep(_n);                                                      \
+		_n &= (mask);                                                  \
+		keep(_n);                                                      \
+		_n + 1;                                                        \
+	})

@@ -26,7 +26,7 @@ __noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
 	return status(b);
 }
 
-#define LOOKS 512 /* at most in one segment, of 8 bytes */
+#define LOOKS 32 /* at most in one segment, squared, of 8 bytes */
 #define FOUND (1U << 31)
 
 /* look looks for a status line that begins in the eight bytes at off. It
@@ -44,6 +44,19 @@ __noinline __u32 look(struct __sk_buff *skb, __u32 off)
 	return status_at(skb, off) ? off | FOUND : off + 1;
 }
 
+/* look_on looks some times. */
+__noinline __u32 look_on(struct __sk_buff *skb, __u32 off)
+{
+	__u32 i;
+
+	for (i = 0; i < LOOKS; i++) {
+		off = look(skb, off);
+		if (!off || off & FOUND)
+			break;
+	}
+	return off;
+}
+
 /* next_status returns where in the packet the next status line is, from off on;
  * 0 if none. Only answers that share a segment need it: those to pipelined
  * requests, and those behind a 1xx. */
@@ -52,7 +65,7 @@ __noinline __u32 next_status(struct __sk_buff *skb, __u32 off)
 	__u32 i;
 
 	for (i = 0; i < LOOKS; i++) {
-		off = look(skb, off);
+		off = look_on(skb, off);
 		if (!off || off & FOUND)
 			break;
 	}

@@ -2,22 +2,75 @@ package probe
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/cilium/ebpf"
 )
 
-// size fits the maps and constants of an object to the options.
+// defaultWorkloads is what the object comes with.
+const defaultWorkloads = 256
+
+// maxShardBits bounds the memory of a slot: CPUs beyond eight share its shards.
+const maxShardBits = 3
+
+// size fits the maps and constants of an object to the options and to this
+// machine.
 func size(spec *ebpf.CollectionSpec, opts Options) error {
-	n := uint32(opts.Workloads)
-	if n == 0 {
-		return nil
+	workloads := opts.workloads()
+	if workloads > 0xffff {
+		return fmt.Errorf("sizing the probe: %d workloads are more than 65535", workloads)
 	}
-	spec.Maps["workloads"].MaxEntries, spec.Maps["slots"].MaxEntries = n, n
-	if err := spec.Variables["max_slots"].Set(n); err != nil {
-		return fmt.Errorf("sizing the probe: %w", err)
+	shardBits := opts.shardBits()
+	spec.Maps["workloads"].MaxEntries = workloads
+	spec.Maps["free_tickets"].MaxEntries = workloads
+	spec.Maps["slots"].MaxEntries = workloads << shardBits
+	constants := map[string]uint32{"shard_bits": shardBits, "measure_dials": 0}
+	if opts.Outgoing {
+		constants["measure_dials"] = 1
+	}
+	for name, value := range constants {
+		v := spec.Variables[name]
+		if v == nil {
+			return &LayoutError{What: "variable " + name, Want: "there", Got: "missing"}
+		}
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("sizing the probe: %w", err)
+		}
 	}
 	return nil
 }
 
-// prime fills new maps: there is nothing to fill.
-func prime(*ebpf.Collection, Options) error { return nil }
+func (o Options) workloads() uint32 {
+	if o.Workloads <= 0 {
+		return defaultWorkloads
+	}
+	return uint32(o.Workloads)
+}
+
+// shardBits is the logarithm of the number of shards of a slot.
+func (o Options) shardBits() uint32 {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return maxShardBits
+	}
+	return uint32(min(bits.Len(uint(cpus-1)), maxShardBits))
+}
+
+// prime puts a ticket for every slot into the queue. A ticket is the number of
+// its slot, from 1, and in the upper half how often the slot was given back.
+func prime(coll *ebpf.Collection, opts Options) error {
+	shards := uint32(1) << opts.shardBits()
+	var fresh probeCounts
+	for slot := range opts.workloads() {
+		fresh.Ticket = slot + 1
+		for shard := range shards {
+			if err := coll.Maps["slots"].Put(slot*shards+shard, &fresh); err != nil {
+				return fmt.Errorf("preparing the slots of the probe: %w", err)
+			}
+		}
+		if err := coll.Maps["free_tickets"].Put(nil, fresh.Ticket); err != nil {
+			return fmt.Errorf("preparing the tickets of the probe: %w", err)
+		}
+	}
+	return nil
+}

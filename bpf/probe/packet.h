@@ -6,9 +6,10 @@ struct segment {
 	__u32 off; /* of the payload, from the IP header */
 	__u32 len;
 	__u32 seq;
+	__u32 syn; /* it asks for a connection */
 };
 
-/* parse is 0 for a TCP segment with payload. */
+/* parse is 0 for a TCP segment; without payload its len is 0. */
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 {
 	void *data = (void *)(long)skb->data;
@@ -37,9 +38,8 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	if ((void *)(tcp + 1) > end)
 		return -1;
 	s->off = l3 + tcp->doff * 4;
-	if (skb->len <= s->off)
-		return -1;
-	s->len = skb->len - s->off;
+	s->len = skb->len > s->off ? skb->len - s->off : 0;
+	s->syn = tcp->syn && !tcp->ack;
 	s->seq = bpf_ntohl(tcp->seq);
 	return 0;
 }
@@ -88,4 +88,11 @@ static __always_inline int known_method(struct __sk_buff *skb,
 		return 1;
 	}
 	return 0;
+}
+
+/* answers_here reports whether a socket looks like one that was accepted: its
+ * own port is not one that the kernel picks, and the other one is. */
+static __always_inline int answers_here(struct bpf_sock *sk)
+{
+	return sk->src_port < 32768 && bpf_ntohs(sk->dst_port) >= 32768;
 }

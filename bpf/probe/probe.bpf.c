@@ -1,17 +1,18 @@
 //go:build ignore
 
-// Measures every HTTP/1.x request that a control group answers, from the
-// packets of its sockets.
+// Measures every HTTP request that a control group answers, from the packets of
+// its sockets: HTTP/1.x, and HTTP/2 in the clear with gRPC.
 //
 // cgroup_skb sees each segment once, with its socket; sockops sees connections
 // begin and end. What is known of a connection lives in the socket's own
-// storage, what is counted of a workload in a per-CPU slot whose number is
-// cached there. Nothing is sent to user space; it reads the slots.
+// storage, what is counted of a workload in a slot whose ticket is kept there.
+// Only requests worth a look are sent to user space; it reads the slots.
 //
-// A request begins with its first byte. It is answered by the first segment
-// that begins with a final status line while an answer is due: how many are due
-// is known from reading the requests (request.h). Segments that were seen
-// before, by sequence number, do not count.
+// A request of HTTP/1.x begins with its first byte. It is answered by the first
+// segment that begins with a final status line while an answer is due: how many
+// are due is known from reading the requests (request.h). HTTP/2 is followed
+// frame by frame (h2.h). Segments that were seen before, by sequence number, do
+// not count.
 
 #include <sluice.h>
 
@@ -21,53 +22,41 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
-#include "bucket.h"
 #include "packet.h"
+#include "slots.h"
+#include "record.h"
 #include "request.h"
 #include "answer.h"
+#include "h2.h"
+#include "dial.h"
 
-SLUICE_OBJECT("5.12"); /* atomic operations that return the old value */
+SLUICE_OBJECT("5.10"); /* sockops that show the packet */
 
-#define WORKLOADS 256 /* user space may load with fewer or more */
-#define CLASSES 8     /* 1xx … 5xx by their first digit; the rest is padding */
 #define ANSWERS                                                                \
 	16 /* looked for in one segment, when requests are pipelined           \
 	    */
-
-/* workload is what is counted separately. IPv4 is ::ffff:a.b.c.d. */
-struct workload {
-	__u64 cgroup;
-	__u32 addr[4]; /* local address, network order */
-	__u32 port;    /* local port, host order */
-	__u32 unused;
-};
-
-struct counts {
-	__u64 requests;	      /* answered with a final status */
-	__u64 aborted;	      /* connection closed with a request pending */
-	__u64 retransmits;    /* segments sent again */
-	__u64 first_ns;	      /* first answer, CLOCK_MONOTONIC; 0: none */
-	__u64 first_error_ns; /* first 5xx or abort */
-	__u64 sum_ns;
-	__u64 classes[CLASSES];
-	__u64 buckets[BUCKETS];
-};
 
 /* conn is what is known of one connection. Ingress and egress of it may run at
  * the same time. */
 struct conn {
 	__u64 oldest_ns; /* when the oldest request without an answer began */
 	__u64 newest_ns; /* when the newest one began */
+	__u64 answer_ns; /* when the request began whose answer is being sent */
+	__u64 sent_ns;	 /* when the last segment of that answer was sent */
 	__u32 in_next;	 /* sequence number after what was seen */
 	__u32 out_next;
-	__u32 slot;   /* number of the slot + 1; 0: not looked up */
+	__u32 ticket; /* 0: not looked up */
 	__u32 due;    /* answers due to complete requests; changed atomically */
-	__u8 in_seen; /* in_next is valid */
+	__u32 begun;  /* requests not counted yet, for want of a ticket */
+	__u32 bytes_in; /* and bytes */
+	__u8 in_seen;	/* in_next is valid */
 	__u8 out_seen;
 	__u8 status_len; /* bytes kept in status */
 	__u8 unused[5];
-	__u8 status[24]; /* the start of an answer that a segment cut */
+	__u8 status[32]; /* the start of an answer that a segment cut */
+	struct trace trace; /* of the newest request */
 	struct request in;
+	__u64 line[KEPT / 8]; /* the start of a line that a segment cut */
 };
 
 struct {
@@ -77,90 +66,25 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, WORKLOADS);
-	__type(key, struct workload);
-	__type(value, __u32);
-} workloads SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WORKLOADS);
-	__type(key, __u32);
-	__type(value, struct counts);
-} slots SEC(".maps");
-
-/* totals: what belongs to no workload */
-enum total {
-	NEXT_SLOT,  /* slots given away so far */
-	LOST,	    /* requests that could not be counted */
-	UNMEASURED, /* connections that speak something else */
-	TOTALS,
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, TOTALS);
-	__type(key, __u32);
-	__type(value, __u64);
-} totals SEC(".maps");
-
-volatile const __u32 max_slots = WORKLOADS;
-
-static __always_inline __u64 add_total(__u32 which)
+/* enrol finds the workload of a connection. */
+static __always_inline void enrol(struct __sk_buff *skb, struct bpf_sock *sk,
+				  struct conn *c)
 {
-	__u64 *n = bpf_map_lookup_elem(&totals, &which);
+	struct counts *n;
 
-	return n ? __sync_fetch_and_add(n, 1) : ~0ULL;
+	if (c->ticket)
+		return;
+	c->ticket = ticket_at(skb, sk);
+	n = counts_of(c->ticket);
+	if (n)
+		add(&n->connections, 1);
 }
 
-/* slot_of returns the slot of the socket's workload + 1, 0 if there is none
- * left. */
-static __noinline __u32 slot_of(struct __sk_buff *skb, struct bpf_sock *sk)
+/* expect notes requests that are complete: answers are due to them. */
+static __always_inline void expect(struct conn *c, __u32 requests)
 {
-	struct workload w = {};
-	__u32 *known, mine;
-	__u64 taken;
-
-	if (!skb || !sk)
-		return 0;
-	w.cgroup = bpf_skb_cgroup_id(skb);
-	w.port = sk->src_port;
-	if (sk->family == AF_INET) {
-		w.addr[2] = bpf_htonl(0xffff);
-		w.addr[3] = sk->src_ip4;
-	} else {
-		/* Each on its own: the verifier allows no arithmetic on sk. */
-		__u32 a = sk->src_ip6[0], b = sk->src_ip6[1],
-		      c = sk->src_ip6[2], d = sk->src_ip6[3];
-
-		asm volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d));
-		w.addr[0] = a;
-		w.addr[1] = b;
-		w.addr[2] = c;
-		w.addr[3] = d;
-	}
-	known = bpf_map_lookup_elem(&workloads, &w);
-	if (known)
-		return *known + 1;
-	taken = add_total(NEXT_SLOT);
-	if (taken >= max_slots)
-		return 0;
-	mine = taken;
-	if (bpf_map_update_elem(&workloads, &w, &mine, BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&workloads,
-					    &w); /* another CPU was first */
-		return known ? *known + 1 : 0;
-	}
-	return mine + 1;
-}
-
-static __always_inline struct counts *counts_of(const struct conn *c)
-{
-	__u32 slot = c->slot - 1;
-
-	return c->slot ? bpf_map_lookup_elem(&slots, &slot) : 0;
+	__sync_fetch_and_add(&c->due, requests);
+	c->begun += requests;
 }
 
 /* missed deals with a hole before a segment: bytes that came in another order.
@@ -179,17 +103,18 @@ static __always_inline int missed(struct conn *c, const struct segment *s,
 		c->newest_ns = bpf_ktime_get_ns();
 		if (!c->due)
 			c->oldest_ns = c->newest_ns;
-		__sync_fetch_and_add(&c->due, 1);
+		c->trace.form = NO_TRACE;
+		expect(c, 1);
 		break;
 	case HEAD:
-		__sync_fetch_and_add(&c->due, 1);
+		expect(c, 1);
 		break;
 	}
 	c->in.phase = LOOSE;
 	return 1;
 }
 
-/* read takes note of what a client sent. */
+/* read takes note of what a client of HTTP/1.x sent. */
 static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 				 struct conn *c)
 {
@@ -211,7 +136,7 @@ static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 	r = the_reader();
 	if (!r)
 		return;
-	if (!read_heads(skb, r, s, &c->in)) {
+	if (!read_heads(skb, r, s, &c->in, c->line)) {
 		if (c->in.kind == UNKNOWN)
 			c->in.kind = FOREIGN;
 		c->in.phase = LOOSE;
@@ -222,9 +147,66 @@ static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 		if (!c->due && c->in.phase != HEAD)
 			c->oldest_ns = c->newest_ns;
 	}
+	if (r->begun || r->trace.form)
+		c->trace = r->trace;
 	c->in = r->is;
 	if (r->complete)
-		__sync_fetch_and_add(&c->due, r->complete);
+		expect(c, r->complete);
+}
+
+/* settle counts what waited for a ticket. */
+static __always_inline void settle(struct conn *c)
+{
+	struct counts *n = counts_of(c->ticket);
+
+	if (!n)
+		return;
+	if (c->begun)
+		add(&n->begun, c->begun);
+	if (c->bytes_in)
+		add(&n->bytes_in, c->bytes_in);
+	c->begun = c->bytes_in = 0;
+}
+
+/* adopt begins to follow a connection that is older than the probe, if it is one
+ * that we answer and can be read from here on. */
+static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk,
+			    const struct segment *s)
+{
+	int http = known_method(skb, s);
+	struct conn *c;
+	struct h2 *h;
+
+	if (!http && !answers_here(sk))
+		return 0;
+	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!c) {
+		add_total(LOST, 1);
+		return 0;
+	}
+	if (http || c->in.kind != UNKNOWN)
+		return 0;
+	h = opens_stream(skb, s) ? begin_h2(sk, 1) : 0;
+	c->in.kind = h ? H2 : FOREIGN;
+	if (!h)
+		add_total(OLDER, 1);
+	return 0;
+}
+
+/* follow_h2 reads what a client of HTTP/2 sent. */
+static __noinline int follow_h2(struct __sk_buff *skb, struct bpf_sock *sk,
+				struct conn *c, const struct segment *s,
+				__u32 hole)
+{
+	struct h2 *h;
+
+	h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+	if (!h)
+		return 0;
+	enrol(skb, sk, c);
+	h->ticket = c->ticket;
+	walk(skb, h, s, hole, 0);
+	return 0;
 }
 
 SEC("cgroup_skb/ingress")
@@ -235,7 +217,7 @@ int ingress(struct __sk_buff *skb)
 	struct conn *c;
 	__u32 hole;
 
-	if (!sk || parse(skb, &s))
+	if (!sk || parse(skb, &s) || !s.len)
 		return 1;
 	sk = bpf_sk_fullsock(sk);
 	/* Data in the last packet of the handshake finds the listener here; see
@@ -244,28 +226,33 @@ int ingress(struct __sk_buff *skb)
 		return 1;
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c) {
-		/* A connection that is older than the probe, or one of our own
-		 * to somebody else. */
-		if (!known_method(skb, &s))
+		adopt(skb, sk, &s);
+		c = bpf_sk_storage_get(&conns, sk, 0, 0);
+		if (!c)
 			return 1;
-		c = bpf_sk_storage_get(&conns, sk, 0,
-				       BPF_SK_STORAGE_GET_F_CREATE);
-		if (!c) {
-			add_total(LOST);
-			return 1;
-		}
 	}
 	if (c->in.kind == FOREIGN)
 		return 1;
 	hole = c->in_seen ? s.seq - c->in_next : 0;
 	if (!fresh(&s, &c->in_next, &c->in_seen))
 		return 1;
-	if ((__s32)hole <= 0 || !missed(c, &s, hole))
+	if ((__s32)hole <= 0)
+		hole = 0;
+	c->bytes_in += s.len;
+	if (c->in.kind == UNKNOWN && c->in.phase == START && !hole &&
+	    speaks_h2(skb, &s))
+		c->in.kind = begin_h2(sk, 0) ? H2 : FOREIGN;
+	if (c->in.kind == H2)
+		follow_h2(skb, sk, c, &s, hole);
+	else if (!hole || !missed(c, &s, hole))
 		read(skb, &s, c);
-	if (c->in.kind == FOREIGN)
-		add_total(UNMEASURED);
-	else if (!c->slot && c->in.kind == HTTP)
-		c->slot = slot_of(skb, sk);
+	if (c->in.kind == FOREIGN) {
+		add_total(UNMEASURED, 1);
+		return 1;
+	}
+	if (c->in.kind == HTTP)
+		enrol(skb, sk, c);
+	settle(c);
 	return 1;
 }
 
@@ -284,9 +271,8 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 	if (n > STATUS_LINE)
 		n = STATUS_LINE;
 	keep(have);
-	keep(n);
-	if (have >= STATUS_LINE || n == 0 || n > STATUS_LINE ||
-	    bpf_skb_load_bytes(skb, s->off, c->status + have, n))
+	if (have >= STATUS_LINE ||
+	    bpf_skb_load_bytes(skb, s->off, c->status + have, within(n, 15)))
 		return 0;
 	have += n;
 	if (have >= STATUS_LINE) {
@@ -297,48 +283,39 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 	return 0;
 }
 
-/* bucket_of is bucket, checked once. */
-__noinline __u32 bucket_of(__u64 ns)
+/* finish counts the last byte of the answer before. */
+static __always_inline void finish(struct conn *c, struct counts *n)
 {
-	return bucket(ns);
-}
-
-static __always_inline void record(struct conn *c, __u32 code, __u64 now)
-{
-	struct counts *n = counts_of(c);
-	__u32 class = code / 100, i;
-	__u64 took = now - c->oldest_ns;
-
-	if (!n) {
-		add_total(LOST);
-		return;
-	}
-	/* A softirq may interrupt the sender on the same CPU: per-CPU is not
-	 * enough. */
-	__sync_fetch_and_add(&n->requests, 1);
-	__sync_fetch_and_add(&n->sum_ns, took);
-	keep(class);
-	__sync_fetch_and_add(&n->classes[class & (CLASSES - 1)], 1);
-	i = bucket_of(took);
-	keep(i);
-	if (i < BUCKETS)
-		__sync_fetch_and_add(&n->buckets[i], 1);
-	if (!n->first_ns)
-		n->first_ns = now;
-	if (class == 5 && !n->first_error_ns)
-		n->first_error_ns = now;
+	if (c->answer_ns && n)
+		ended(n, c->sent_ns - c->answer_ns);
+	c->answer_ns = 0;
 }
 
 /* answer counts an answer with a final status. */
 static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 				   struct conn *c, __u32 code, __u64 now)
 {
+	struct outcome o = { .began = c->oldest_ns,
+			     .now = now,
+			     .status = code,
+			     .grpc = NO_GRPC };
+	struct counts *n;
+
 	c->in.kind = HTTP;
-	if (!c->slot)
-		c->slot = slot_of(skb, sk);
-	record(c, code, now);
+	enrol(skb, sk, c);
+	n = counts_of(c->ticket);
+	if (n) {
+		finish(c, n);
+		answered(n, &o, c->due <= 1 ? &c->trace : 0);
+		c->answer_ns = o.began;
+		c->sent_ns = now;
+	} else {
+		add_total(LOST, 1);
+	}
 	if (!c->due) {
 		c->in.phase = LOOSE; /* answered before its head was complete */
+		if (n)
+			add(&n->begun, 1);
 	} else {
 		__sync_fetch_and_add(&c->due, -1);
 		/* Of three or more in flight the next one may have begun later
@@ -350,27 +327,54 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 		c->in.kind = FOREIGN; /* what follows is no HTTP */
 }
 
-/* answers counts the answers in a segment, which begins with a status line. */
-static __noinline int answers(struct __sk_buff *skb, struct bpf_sock *sk,
-			      struct conn *c, __u32 off, __u32 code)
+/* next_answer counts an answer that shares a segment with one before. It is 0 if
+ * no other one is due. */
+__noinline int next_answer(struct __sk_buff *skb, __u32 code)
 {
-	__u64 now = bpf_ktime_get_ns();
-	int i;
+	struct bpf_sock *sk = skb->sk;
+	struct conn *c;
 
 	if (!sk)
 		return 0;
+	sk = bpf_sk_fullsock(sk);
+	c = sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
+	if (!c)
+		return 0;
+	if (code >= 200 || code == 101)
+		answer(skb, sk, c, code, bpf_ktime_get_ns());
+	return c->in.kind != FOREIGN && (c->due || c->in.phase == HEAD);
+}
+
+/* answers counts the answers in a segment, which begins with a status line. */
+static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
+				    struct conn *c, __u32 off, __u32 code)
+{
+	int i;
+
+	if (code >= 200 || code == 101)
+		answer(skb, sk, c, code, bpf_ktime_get_ns());
+	if (c->in.kind == FOREIGN || (!c->due && c->in.phase != HEAD))
+		return;
 	for (i = 0; i < ANSWERS; i++) {
-		if (code >= 200 || code == 101)
-			answer(skb, sk, c, code, now);
-		if (c->in.kind == FOREIGN || (!c->due && c->in.phase != HEAD))
-			return 0;
 		off = next_status(skb, off);
-		if (!off)
-			return 0;
-		code = status_at(skb, off);
+		if (!off || !next_answer(skb, status_at(skb, off)))
+			return;
 		off += STATUS_LINE;
 	}
-	return 0;
+}
+
+/* sent counts a segment, and keeps the time for the answer that it is of. */
+static __always_inline void sent(struct __sk_buff *skb, struct conn *c,
+				 __u32 bytes)
+{
+	struct counts *n = counts_of(c->ticket);
+
+	if (n) {
+		add(&n->bytes_out, bytes);
+		add(&n->segments, skb->gso_segs ? skb->gso_segs : 1);
+	}
+	if (c->answer_ns)
+		c->sent_ns = bpf_ktime_get_ns();
 }
 
 SEC("cgroup_skb/egress")
@@ -379,22 +383,41 @@ int egress(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
 	struct conn *c;
-	__u32 code;
+	struct h2 *h;
+	__u32 code, hole;
 
 	if (!sk || parse(skb, &s))
+		return 1;
+	if (!s.len && !(s.syn && measure_dials))
 		return 1;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
+	if (!s.len) {
+		dialing(skb, sk);
+		return 1;
+	}
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
-	if (!c || c->in.kind == FOREIGN ||
-	    !fresh(&s, &c->out_next, &c->out_seen))
+	if (!c || c->in.kind == FOREIGN)
 		return 1;
-	if (!c->due && c->in.phase != HEAD)
+	hole = c->out_seen ? s.seq - c->out_next : 0;
+	if (!fresh(&s, &c->out_next, &c->out_seen))
 		return 1;
+	if (c->in.kind == H2) {
+		sent(skb, c, s.len);
+		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+		if (h)
+			walk(skb, h, &s, (__s32)hole > 0 ? hole : 0, 1);
+		return 1;
+	}
+	if (!c->due && c->in.phase != HEAD) {
+		sent(skb, c, s.len);
+		return 1;
+	}
 	code = first_status(skb, &s, c);
 	if (code)
 		answers(skb, sk, c, s.off + 1, code);
+	sent(skb, c, s.len);
 	return 1;
 }
 
@@ -417,26 +440,41 @@ static __always_inline void accepted(struct bpf_sock_ops *ctx, struct conn *c)
 	c->in_next = bpf_ntohl(tcp->seq) + tcp->syn + n - head;
 	c->oldest_ns = c->newest_ns = bpf_ktime_get_ns();
 	c->in.phase = LOOSE;
-	c->due = 1;
+	expect(c, 1);
 }
 
-static __always_inline void closed(struct conn *c)
+/* closed counts what a connection leaves behind, which ends from a state. */
+static __always_inline void closed(struct bpf_sock *sk, struct conn *c,
+				   __u32 from)
 {
-	struct counts *n;
+	struct outcome o = { .began = c->oldest_ns,
+			     .now = bpf_ktime_get_ns(),
+			     .grpc = NO_GRPC,
+			     .aborted = 1 };
+	struct counts *n = counts_of(c->ticket);
+	struct h2 *h;
 
-	if (!c->due || c->in.kind != HTTP)
-		return;
-	c->due = 0;
-	n = counts_of(c);
-	if (!n) {
-		add_total(LOST);
+	if (n && (from == BPF_TCP_ESTABLISHED || from == BPF_TCP_CLOSE_WAIT))
+		add(&n->resets, 1);
+	if (c->in.kind == H2) {
+		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+		if (h)
+			hung_up(h, o.now);
 		return;
 	}
-	__sync_fetch_and_add(&n->aborted, 1);
-	if (!n->first_ns)
-		n->first_ns = bpf_ktime_get_ns();
-	if (!n->first_error_ns)
-		n->first_error_ns = bpf_ktime_get_ns();
+	finish(c, n);
+	if (!c->due || c->in.kind != HTTP)
+		return;
+	if (n)
+		lapsed(n, c->due, &o, c->due == 1 ? &c->trace : 0);
+	else
+		add_total(LOST, c->due);
+	c->due = 0;
+}
+
+static __always_inline void watch(struct bpf_sock_ops *ctx, int flags)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
 SEC("sockops")
@@ -445,34 +483,52 @@ int connection(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct counts *n;
 	struct conn *c;
+	struct dial *d;
 
 	if (!sk)
 		return 1;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		bpf_sock_ops_cb_flags_set(ctx,
-					  ctx->bpf_sock_ops_cb_flags |
-						  BPF_SOCK_OPS_RETRANS_CB_FLAG |
-						  BPF_SOCK_OPS_STATE_CB_FLAG);
+		watch(ctx, BPF_SOCK_OPS_RETRANS_CB_FLAG |
+				   BPF_SOCK_OPS_STATE_CB_FLAG);
 		c = bpf_sk_storage_get(&conns, sk, 0,
 				       BPF_SK_STORAGE_GET_F_CREATE);
 		if (c)
 			accepted(ctx, c);
 		else
-			add_total(LOST);
+			add_total(LOST, 1);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		if (!measure_dials)
+			break;
+		watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+		d = bpf_sk_storage_get(&dials, sk, 0,
+				       BPF_SK_STORAGE_GET_F_CREATE);
+		if (d)
+			d->began = bpf_ktime_get_ns();
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		d = bpf_sk_storage_get(&dials, sk, 0, 0);
+		if (d)
+			dialed(d);
 		break;
 	case BPF_SOCK_OPS_RETRANS_CB:
 		c = bpf_sk_storage_get(&conns, sk, 0, 0);
-		n = c ? counts_of(c) : 0;
+		n = c ? counts_of(c->ticket) : 0;
 		if (n && !ctx->args[2]) /* 0: it was sent */
-			__sync_fetch_and_add(&n->retransmits, ctx->args[1]);
+			add(&n->retransmits, ctx->args[1]);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		c = ctx->args[1] == BPF_TCP_CLOSE
-			    ? bpf_sk_storage_get(&conns, sk, 0, 0)
-			    : 0;
+		if (ctx->args[1] != BPF_TCP_CLOSE)
+			break;
+		c = bpf_sk_storage_get(&conns, sk, 0, 0);
 		if (c)
-			closed(c);
+			closed(sk, c, ctx->args[0]);
+		d = ctx->args[0] == BPF_TCP_SYN_SENT
+			    ? bpf_sk_storage_get(&dials, sk, 0, 0)
+			    : 0;
+		if (d)
+			undialed(d);
 		break;
 	}
 	return 1;

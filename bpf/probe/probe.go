@@ -29,20 +29,20 @@ func Object() []byte { return append([]byte(nil), _ProbeBytes...) }
 
 // Options of a probe; the zero value works.
 type Options struct {
-	Workloads int // how many workloads can be told apart; 0: 256
-
-	Pin   string // folder on a BPF file system in which the probe outlives this process; "": it does not
-	Stats bool   // switch the kernel's run-time statistics on, for Cost; takes CAP_SYS_ADMIN
+	Workloads int    // how many workloads can be told apart; 0: 256
+	Outgoing  bool   // measure the connections that are opened, too
+	Pin       string // folder on a BPF file system in which the probe outlives this process; "": it does not
+	Stats     bool   // switch the kernel's run-time statistics on, for Cost; takes CAP_SYS_ADMIN
 }
 
 // Probe is a loaded probe. Its methods may be called from several goroutines,
 // Close and Release after all others.
 type Probe struct {
-	opts  Options
-	boot  time.Time        // when the kernel's monotonic clock was zero, by this one's wall clock
-	coll  *ebpf.Collection // the programs, and the maps, which stay the same ones over swaps
-	pins  *bpf.Pins        // nil: nothing is pinned
-	stats io.Closer        // nil: run-time statistics are off
+	opts   Options
+	coll   *ebpf.Collection // the programs, and the maps, which stay the same ones over swaps
+	reader *reader          // of those maps
+	pins   *bpf.Pins        // nil: nothing is pinned
+	stats  io.Closer        // nil: run-time statistics are off
 
 	mu        sync.Mutex // of what follows, and of the programs in coll
 	digest    bpf.Digest
@@ -84,9 +84,6 @@ func Load(obj []byte, want bpf.Digest, opts Options) (_ *Probe, err error) {
 			err = errors.Join(err, p.Release())
 		}
 	}()
-	if p.boot, err = bootTime(); err != nil {
-		return nil, err
-	}
 	if err := p.enableStats(); err != nil {
 		return nil, err
 	}
@@ -95,10 +92,14 @@ func Load(obj []byte, want bpf.Digest, opts Options) (_ *Probe, err error) {
 			return nil, err
 		}
 	}
-	if !p.inherited {
-		return p, p.loadFresh()
+	load := p.loadFresh
+	if p.inherited {
+		load = p.loadPrograms
 	}
-	return p, p.loadPrograms()
+	if err := load(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // ours is the layout that this package reads.
@@ -131,13 +132,18 @@ func (p *Probe) loadFresh() (err error) {
 	return prime(p.coll, p.opts)
 }
 
-// loadPrograms loads the programs over the maps that are there.
+// loadPrograms loads the programs over the maps that are there, and opens these
+// for reading.
 func (p *Probe) loadPrograms() (err error) {
 	if p.staged, err = bpf.Stage(p.spec, p.coll.Maps); err != nil {
 		return err
 	}
 	p.coll.Programs = maps.Clone(p.staged.Programs)
-	return nil
+	if p.reader != nil {
+		p.reader.close()
+	}
+	p.reader, err = newReader(p.coll, p.opts)
+	return err
 }
 
 // Attach attaches the probe to a control group: it measures the group and those
@@ -229,6 +235,9 @@ func (p *Probe) Release() error {
 	errs := []error{p.detach((*bpf.Watch).Release)}
 	if p.staged != nil {
 		p.staged.Close()
+	}
+	if p.reader != nil {
+		p.reader.close()
 	}
 	for _, m := range p.coll.Maps {
 		errs = append(errs, m.Close())

@@ -17,37 +17,198 @@ type probeConn struct {
 	_         structs.HostLayout
 	OldestNs  uint64
 	NewestNs  uint64
+	AnswerNs  uint64
+	SentNs    uint64
 	InNext    uint32
 	OutNext   uint32
-	Slot      uint32
+	Ticket    uint32
 	Due       uint32
+	Begun     uint32
+	BytesIn   uint32
 	InSeen    uint8
 	OutSeen   uint8
 	StatusLen uint8
 	Unused    [5]uint8
-	Status    [24]uint8
-	In        struct {
+	Status    [32]uint8
+	Trace     struct {
+		_      structs.HostLayout
+		Id     [24]uint8
+		Form   uint8
+		Unused [7]uint8
+	}
+	In struct {
 		_       structs.HostLayout
 		Body    uint64
-		Line    [5]uint64
 		LineLen uint8
 		Kind    uint8
 		Phase   uint8
 		Loose   uint8
 		Unused  uint32
 	}
+	Line [10]uint64
 }
 
 type probeCounts struct {
 	_            structs.HostLayout
-	Requests     uint64
+	Ticket       uint32
+	Window       uint32
+	SlowestNs    uint64
+	Begun        uint64
 	Aborted      uint64
+	Truncated    uint64
+	Connections  uint64
+	Resets       uint64
+	Segments     uint64
 	Retransmits  uint64
+	BytesIn      uint64
+	BytesOut     uint64
 	FirstNs      uint64
 	FirstErrorNs uint64
 	SumNs        uint64
 	Classes      [8]uint64
-	Buckets      [834]uint64
+	Grpc         [32]uint64
+	Latency      [834]uint64
+	Complete     [834]uint64
+}
+
+type probeDial struct {
+	_      structs.HostLayout
+	Began  uint64
+	Ticket uint32
+	Unused uint32
+}
+
+type probeH2 struct {
+	_      structs.HostLayout
+	Ticket uint32
+	Newest uint32
+	Due    uint32
+	Unused uint32
+	In     struct {
+		_       structs.HostLayout
+		Now     uint64
+		Pos     uint32
+		End     uint32
+		Payload uint32
+		Block   uint32
+		Front   uint32
+		Stream  uint32
+		Place   uint32
+		Type    uint8
+		Flags   uint8
+		Opening uint8
+		Lost    uint8
+		Inside  uint8
+		HeadLen uint8
+		Head    [32]uint8
+		_       [2]byte
+		F       struct {
+			_       structs.HostLayout
+			Added   uint32
+			Skip    uint32
+			Have    uint32
+			At      uint32
+			Number  uint32
+			Hit     uint32
+			Kept    uint8
+			Next    uint8
+			Astray  uint8
+			Value   uint8
+			Name    uint8
+			Adding  uint8
+			Grpc    uint8
+			Unused  uint8
+			Status  uint16
+			Unused2 [3]uint16
+			Trace   struct {
+				_      structs.HostLayout
+				Id     [24]uint8
+				Form   uint8
+				Unused [7]uint8
+			}
+			Known [32]struct {
+				_      structs.HostLayout
+				At     uint32
+				Value  uint16
+				Name   uint8
+				Unused uint8
+			}
+			Window [264]uint8
+		}
+		_ [4]byte
+	}
+	Out struct {
+		_       structs.HostLayout
+		Now     uint64
+		Pos     uint32
+		End     uint32
+		Payload uint32
+		Block   uint32
+		Front   uint32
+		Stream  uint32
+		Place   uint32
+		Type    uint8
+		Flags   uint8
+		Opening uint8
+		Lost    uint8
+		Inside  uint8
+		HeadLen uint8
+		Head    [32]uint8
+		_       [2]byte
+		F       struct {
+			_       structs.HostLayout
+			Added   uint32
+			Skip    uint32
+			Have    uint32
+			At      uint32
+			Number  uint32
+			Hit     uint32
+			Kept    uint8
+			Next    uint8
+			Astray  uint8
+			Value   uint8
+			Name    uint8
+			Adding  uint8
+			Grpc    uint8
+			Unused  uint8
+			Status  uint16
+			Unused2 [3]uint16
+			Trace   struct {
+				_      structs.HostLayout
+				Id     [24]uint8
+				Form   uint8
+				Unused [7]uint8
+			}
+			Known [32]struct {
+				_      structs.HostLayout
+				At     uint32
+				Value  uint16
+				Name   uint8
+				Unused uint8
+			}
+			Window [264]uint8
+		}
+		_ [4]byte
+	}
+	Streams [256]struct {
+		_        structs.HostLayout
+		Began    uint64
+		Id       uint32
+		Status   uint16
+		Answered uint8
+		Unused   uint8
+	}
+	Traces [64]struct {
+		_      structs.HostLayout
+		Id     uint32
+		Unused uint32
+		Trace  struct {
+			_      structs.HostLayout
+			Id     [24]uint8
+			Form   uint8
+			Unused [7]uint8
+		}
+	}
 }
 
 type probeReader struct {
@@ -55,12 +216,17 @@ type probeReader struct {
 	Is struct {
 		_       structs.HostLayout
 		Body    uint64
-		Line    [5]uint64
 		LineLen uint8
 		Kind    uint8
 		Phase   uint8
 		Loose   uint8
 		Unused  uint32
+	}
+	Trace struct {
+		_      structs.HostLayout
+		Id     [24]uint8
+		Form   uint8
+		Unused [7]uint8
 	}
 	Base     uint32
 	End      uint32
@@ -69,7 +235,7 @@ type probeReader struct {
 	At       uint32
 	Begun    uint32
 	Complete uint32
-	Unused   uint32
+	Nl       uint32
 	Bytes    [1088]uint8
 }
 
@@ -85,15 +251,20 @@ type probeWorkload struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	probeMapConns       = "conns"
-	probeMapReaders     = "readers"
-	probeMapSlots       = "slots"
-	probeMapTotals      = "totals"
-	probeMapWorkloads   = "workloads"
-	probeProgConnection = "connection"
-	probeProgEgress     = "egress"
-	probeProgIngress    = "ingress"
-	probeVarMaxSlots    = "max_slots"
+	probeMapConns        = "conns"
+	probeMapDials        = "dials"
+	probeMapExemplars    = "exemplars"
+	probeMapFreeTickets  = "free_tickets"
+	probeMapH2conns      = "h2conns"
+	probeMapReaders      = "readers"
+	probeMapSlots        = "slots"
+	probeMapTotals       = "totals"
+	probeMapWorkloads    = "workloads"
+	probeProgConnection  = "connection"
+	probeProgEgress      = "egress"
+	probeProgIngress     = "ingress"
+	probeVarMeasureDials = "measure_dials"
+	probeVarShardBits    = "shard_bits"
 )
 
 // loadProbe returns the embedded CollectionSpec for probe.
@@ -147,18 +318,23 @@ type probeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeMapSpecs struct {
-	Conns     *ebpf.MapSpec `ebpf:"conns"`
-	Readers   *ebpf.MapSpec `ebpf:"readers"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Totals    *ebpf.MapSpec `ebpf:"totals"`
-	Workloads *ebpf.MapSpec `ebpf:"workloads"`
+	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	Dials       *ebpf.MapSpec `ebpf:"dials"`
+	Exemplars   *ebpf.MapSpec `ebpf:"exemplars"`
+	FreeTickets *ebpf.MapSpec `ebpf:"free_tickets"`
+	H2conns     *ebpf.MapSpec `ebpf:"h2conns"`
+	Readers     *ebpf.MapSpec `ebpf:"readers"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	Totals      *ebpf.MapSpec `ebpf:"totals"`
+	Workloads   *ebpf.MapSpec `ebpf:"workloads"`
 }
 
 // probeVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeVariableSpecs struct {
-	MaxSlots *ebpf.VariableSpec `ebpf:"max_slots"`
+	MeasureDials *ebpf.VariableSpec `ebpf:"measure_dials"`
+	ShardBits    *ebpf.VariableSpec `ebpf:"shard_bits"`
 }
 
 // probeObjects contains all objects after they have been loaded into the kernel.
@@ -181,16 +357,24 @@ func (o *probeObjects) Close() error {
 //
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeMaps struct {
-	Conns     *ebpf.Map `ebpf:"conns"`
-	Readers   *ebpf.Map `ebpf:"readers"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Totals    *ebpf.Map `ebpf:"totals"`
-	Workloads *ebpf.Map `ebpf:"workloads"`
+	Conns       *ebpf.Map `ebpf:"conns"`
+	Dials       *ebpf.Map `ebpf:"dials"`
+	Exemplars   *ebpf.Map `ebpf:"exemplars"`
+	FreeTickets *ebpf.Map `ebpf:"free_tickets"`
+	H2conns     *ebpf.Map `ebpf:"h2conns"`
+	Readers     *ebpf.Map `ebpf:"readers"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	Totals      *ebpf.Map `ebpf:"totals"`
+	Workloads   *ebpf.Map `ebpf:"workloads"`
 }
 
 func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Conns,
+		m.Dials,
+		m.Exemplars,
+		m.FreeTickets,
+		m.H2conns,
 		m.Readers,
 		m.Slots,
 		m.Totals,
@@ -202,7 +386,8 @@ func (m *probeMaps) Close() error {
 //
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeVariables struct {
-	MaxSlots *ebpf.Variable `ebpf:"max_slots"`
+	MeasureDials *ebpf.Variable `ebpf:"measure_dials"`
+	ShardBits    *ebpf.Variable `ebpf:"shard_bits"`
 }
 
 // probePrograms contains all programs after they have been loaded into the kernel.

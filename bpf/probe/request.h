@@ -1,22 +1,25 @@
 /* Finds the requests in what a client sends, without keeping it.
  *
  * A head is read line by line; of its lines only the first, Content-Length,
- * Transfer-Encoding and the empty one matter. A body of known length is skipped
- * by arithmetic. So pipelined requests are told from bodies, even when a body
- * looks like requests. Where the end of a request cannot be known (chunked,
- * bytes missed, a head of more than LINES lines) the client's bytes are LOOSE:
- * while an answer is due nothing more is looked for, and after it a segment
- * that starts with a method is the next request.
+ * Transfer-Encoding, traceparent and the empty one matter. A body of known
+ * length is skipped by arithmetic. So pipelined requests are told from bodies,
+ * even when a body looks like requests. Where the end of a request cannot be
+ * known (chunked, bytes missed) the client's bytes are LOOSE: while an answer is
+ * due nothing more is looked for, and after it a segment that starts with a
+ * method is the next request.
  *
- * What the reader knows lives in map memory, and a line is read by a function
- * that is not static: the verifier checks it once, and not for every line. */
+ * What the reader knows lives in map memory, and a window is read by a function
+ * that is not static: the verifier checks it once, and not for every window. */
 #pragma once
 
+#include "record.h"
+
 #define WINDOW 512 /* bytes looked at together */
-#define KEPT 40	   /* of a line that a segment cut; Content-Length fits */
+#define KEPT 80	   /* of a line that a segment cut; traceparent fits */
 #define MID_LINE                                                               \
 	255 /* in line_len: the line's start is gone, and did not matter */
-#define LINES 256 /* of one segment */
+#define STEPS 16 /* lines, or 32 bytes without one, read by one call */
+#define CALLS 32 /* for one segment, squared */
 
 enum phase {
 	START, /* the next byte begins a request */
@@ -28,14 +31,14 @@ enum phase {
 enum kind {
 	UNKNOWN, /* no request line yet */
 	HTTP,
-	FOREIGN, /* something else: TLS, HTTP/2, … */
+	H2,
+	FOREIGN, /* something else: TLS, … */
 };
 
 /* request is what is known of the bytes of a client between two segments. */
 struct request {
 	__u64 body; /* in HEAD: the length it has announced so far */
-	__u64 line[KEPT / 8];
-	__u8 line_len; /* bytes kept in line */
+	__u8 line_len; /* bytes kept of a line */
 	__u8 kind;
 	__u8 phase;
 	__u8 loose; /* in HEAD: it has announced a body without a length */
@@ -45,6 +48,7 @@ struct request {
 /* reader is where in a segment the reading is. */
 struct reader {
 	struct request is;
+	struct trace trace; /* of the request that is read */
 	__u32 base; /* where in the packet bytes[0] is */
 	__u32 end;  /* bytes in the window */
 	__u32 stop; /* end of the segment in the packet */
@@ -52,9 +56,13 @@ struct reader {
 	__u32 at;   /* no newline from line up to here */
 	__u32 begun;
 	__u32 complete; /* heads that ended in this segment */
-	__u32 unused;
+	__u32 nl;	/* the newline found last */
 	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
+
+/* forget reads a variable in map memory anew. The verifier does not know what is
+ * there, so the paths that wrote it are one again. */
+#define forget(x) (*(volatile typeof(x) *)&(x))
 
 #define NO_LINE 0xffffffff
 #define AT(r, i) (*(__u64 *)&(r)->bytes[(i) & 1023])
@@ -86,9 +94,8 @@ static __always_inline int fill(struct __sk_buff *skb, struct reader *r,
 		return -1;
 	if (n > WINDOW)
 		n = WINDOW;
-	keep(n);
-	if (n == 0 || n > WINDOW || kept > KEPT ||
-	    bpf_skb_load_bytes(skb, off, r->bytes + kept, n))
+	if (kept > KEPT || bpf_skb_load_bytes(skb, off, r->bytes + kept,
+					      within(n, WINDOW - 1)))
 		return -1;
 	r->base = off - kept;
 	r->end = kept + n;
@@ -121,31 +128,22 @@ static __always_inline __u64 others(__u64 w)
 	return ((w ^ NEWLINES) & LOW_BITS) + LOW_BITS;
 }
 
-/* find_newline returns the place in the window of the first newline from at on;
- * the end or more if there is none. Most lines end within a few rounds of 32
- * bytes. */
-static __always_inline __u32 find_newline(struct reader *r, __u32 at, __u32 end)
+/* newline_in returns where in the 32 bytes at at the first newline is, NO_LINE
+ * if there is none. */
+static __always_inline __u32 newline_in(struct reader *r, __u32 at)
 {
-	__u64 mark;
-	__u32 i, k;
+	__u64 *w = &AT(r, at), mark;
+	__u32 k;
 
-	for (i = 0; i < (WINDOW + KEPT) / 32 + 1; i++) {
-		__u64 *w = &AT(r, at);
-
-		if (at >= end)
-			break;
-		if (~(others(w[0]) & others(w[1]) & others(w[2]) &
-		      others(w[3])) &
-		    ~LOW_BITS) {
-			for (k = 0; k < 4; k++) {
-				mark = zero_byte(w[k] ^ NEWLINES);
-				if (mark)
-					return at + 8 * k + first_byte(mark);
-			}
-		}
-		at += 32;
+	if (!(~(others(w[0]) & others(w[1]) & others(w[2]) & others(w[3])) &
+	      ~LOW_BITS))
+		return NO_LINE;
+	for (k = 0; k < 4; k++) {
+		mark = zero_byte(w[k] ^ NEWLINES);
+		if (mark)
+			return at + 8 * k + first_byte(mark);
 	}
-	return at;
+	return NO_LINE;
 }
 
 /* is_method reports whether n bytes (4 count) can begin a request. "HTTP" is an
@@ -167,7 +165,7 @@ static __always_inline __u64 content_length(struct reader *r, __u32 line)
 	__u64 n = 0;
 	__u32 i;
 
-	for (i = 15; i < KEPT; i++) {
+	for (i = 15; i < 40; i++) {
 		__u8 c = r->bytes[(line + i) & 1023];
 
 		if (c == ' ' || c == '\t')
@@ -179,25 +177,66 @@ static __always_inline __u64 content_length(struct reader *r, __u32 line)
 	return n;
 }
 
-/* field takes note of the header field that starts at line, if it says how long
- * the body is. */
-static __always_inline void field(struct reader *r, __u32 line)
+/* hex4 makes four bytes of eight hexadecimal digits. */
+static __always_inline __u32 hex4(__u64 digits)
 {
-	__u64 name = AT(r, line) | 0x2020202020202020ULL;
-	__u64 rest = AT(r, line + 8) | 0x2020202020202020ULL;
+	__u64 n = (digits & 0x0f0f0f0f0f0f0f0fULL) +
+		  9 * ((digits >> 6) & ONES);
 
+	n = ((n << 4) | (n >> 8)) & 0x00ff00ff00ff00ffULL;
+	n = (n | (n >> 8)) & 0x0000ffff0000ffffULL;
+	return n | (n >> 16);
+}
+
+/* traceparent keeps the trace id of the line that starts at line, which is
+ * "traceparent: 00-<32 digits>-…" (W3C Trace Context). */
+static __always_inline void traceparent(struct reader *r, __u32 line)
+{
+	__u32 i = line + 12;
+
+	if (r->bytes[i & 1023] == ' ')
+		i++;
+	if ((AT(r, i) & 0xffffff) != 0x2d3030 /* 00- */)
+		return;
+	i += 3;
+	*(__u32 *)&r->trace.id[0] = hex4(AT(r, i));
+	*(__u32 *)&r->trace.id[4] = hex4(AT(r, i + 8));
+	*(__u32 *)&r->trace.id[8] = hex4(AT(r, i + 16));
+	*(__u32 *)&r->trace.id[12] = hex4(AT(r, i + 24));
+	r->trace.form = BINARY;
+}
+
+/* field takes note of the header field that starts at line, if it says how long
+ * the body is, or which trace the request belongs to. */
+__noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
+{
+	struct reader *r = the_reader();
+	__u64 name, rest;
+
+	if (!skb || !r)
+		return 0;
+	name = AT(r, line) | 0x2020202020202020ULL;
+	rest = AT(r, line + 8) | 0x2020202020202020ULL;
 	if (name == 0x2d746e65746e6f63ULL /* content- */ &&
 	    (rest & 0xffffffffffffffULL) == 0x3a6874676e656cULL /* length: */)
 		r->is.body = content_length(r, line);
 	else if (name == 0x726566736e617274ULL /* transfer */ &&
 		 rest == 0x6e69646f636e652dULL /* -encodin */)
 		r->is.loose = 1;
+	else if (len >= 12 + 55 && name == 0x7261706563617274ULL /* tracepar */ &&
+		 (rest & 0xffffffff) == 0x3a746e65 /* ent: */)
+		traceparent(r, line);
+	return 0;
 }
 
-/* is_http reports whether a request line whose newline is at nl ends with
- * HTTP/1.x, as far as it is in the window. */
-static __always_inline int is_http(struct reader *r, __u32 line, __u32 nl)
+/* first_line reports whether the first line of a connection, whose newline is at
+ * nl, ends with HTTP/1.x, as far as it is in the window. */
+__noinline int first_line(struct __sk_buff *skb, __u32 line, __u32 nl)
 {
+	struct reader *r = the_reader();
+
+	if (!skb || !r)
+		return 0;
 	if (nl >= 9 && r->bytes[(nl - 1) & 1023] == '\r')
 		nl--;
 	if (nl < 8)
@@ -205,12 +244,14 @@ static __always_inline int is_http(struct reader *r, __u32 line, __u32 nl)
 	return (AT(r, nl - 8) & 0xffffffffffffffULL) == 0x2e312f50545448ULL;
 }
 
-static __always_inline void begin(struct request *is)
+static __always_inline void begin(struct reader *r)
 {
-	is->phase = HEAD;
-	is->line_len = 0;
-	is->loose = 0;
-	is->body = 0;
+	r->is.phase = HEAD;
+	r->is.line_len = 0;
+	r->is.loose = 0;
+	r->is.body = 0;
+	r->trace.form = NO_TRACE;
+	r->begun = 1;
 }
 
 /* end_of_head takes note of a complete head that ends at p in the window. It is
@@ -239,115 +280,153 @@ static __always_inline int end_of_head(struct __sk_buff *skb, struct reader *r,
 	}
 	if (!is_method((__u32)AT(r, p), rest))
 		return 0;
-	begin(&r->is);
-	r->begun = 1;
+	begin(r);
 	r->line = r->at = p;
 	return 1;
 }
 
-/* cut keeps what the next segment needs of a line that this one did not end. */
-static __always_inline void cut(struct reader *r)
-{
-	__u32 line = r->line, n = r->end - line;
-
-	if (line == NO_LINE || n > KEPT) {
-		r->is.line_len = MID_LINE;
-		return;
-	}
-	r->is.line_len = n;
-	r->is.line[0] = AT(r, line);
-	r->is.line[1] = AT(r, line + 8);
-	r->is.line[2] = AT(r, line + 16);
-	r->is.line[3] = AT(r, line + 24);
-	r->is.line[4] = AT(r, line + 32);
-}
-
-/* more moves the window on. It is -1 at the end of the segment. */
+/* more moves the window on. It is 0 at the end of the segment. */
 static __always_inline int more(struct __sk_buff *skb, struct reader *r)
 {
 	__u32 from = r->end;
 
 	if (r->base + r->end >= r->stop)
-		return -1;
+		return 0;
 	if (r->line == 0)
 		r->line = NO_LINE; /* longer than the window */
 	else if (r->line != NO_LINE)
 		from = r->line;
 	if (fill(skb, r, from, 0))
-		return -1;
+		return 0;
 	if (r->line != NO_LINE)
 		r->line = 0;
 	r->at = 0;
-	return 0;
-}
-
-/* read_line reads on to the end of a line or of the window; 0 ends the reading.
- */
-__noinline int read_line(struct __sk_buff *skb)
-{
-	struct reader *r = the_reader();
-	__u32 nl, line;
-
-	if (!r)
-		return 0;
-	line = r->line;
-	nl = find_newline(r, r->at, r->end);
-	if (nl >= r->end) {
-		if (!more(skb, r))
-			return 1;
-		cut(r);
-		return 0;
-	}
-	if (r->is.kind == UNKNOWN) {
-		r->is.kind = is_http(r, line, nl) ? HTTP : FOREIGN;
-		if (r->is.kind == FOREIGN)
-			return 0;
-	}
-	r->line = r->at = nl + 1;
-	if (line == NO_LINE)
-		return 1;
-	if (nl == line || (nl == line + 1 && r->bytes[line & 1023] == '\r'))
-		return end_of_head(skb, r, nl + 1);
-	if (nl - line >= 16)
-		field(r, line);
 	return 1;
 }
 
+/* end_of_line takes note of a line that ends with the newline at nl. It is 1 if
+ * the reading goes on in the window, behind that newline. */
+static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
+				       __u32 line, __u32 nl)
+{
+	__u8 c;
+
+	if (r->is.kind == UNKNOWN) {
+		r->is.kind = first_line(skb, line, nl) ? HTTP : FOREIGN;
+		if (r->is.kind == FOREIGN)
+			return 0;
+	}
+	if (line == NO_LINE)
+		return 1;
+	c = r->bytes[line & 1023] | 0x20;
+	if ((c == 'c' || c == 't') && nl - line >= 16)
+		field(skb, line, nl - line);
+	return 1;
+}
+
+/* read_window reads lines; 0 ends the reading of the segment. Where it is stands
+ * in map memory, or the verifier would tell all ways to get there apart. */
+__noinline int read_window(struct __sk_buff *skb)
+{
+	struct reader *r = the_reader();
+	__u32 i, at, line, nl;
+
+	if (!r)
+		return 0;
+	for (i = 0; i < STEPS; i++) {
+		at = forget(r->at);
+		if (at >= r->end)
+			break;
+		r->nl = newline_in(r, at);
+		nl = forget(r->nl);
+		if (nl >= r->end) { /* none, or beyond the end */
+			r->at = at + 32;
+			continue;
+		}
+		line = r->line;
+		if (line != NO_LINE &&
+		    (nl == line ||
+		     (nl == line + 1 && r->bytes[line & 1023] == '\r')))
+			return end_of_head(skb, r, nl + 1);
+		if (!end_of_line(skb, r, line, nl))
+			return 0;
+		r->line = r->at = nl + 1;
+	}
+	return forget(r->at) < r->end || more(skb, r);
+}
+
+__noinline int read_windows(struct __sk_buff *skb)
+{
+	__u32 i;
+
+	for (i = 0; i < CALLS; i++)
+		if (!read_window(skb))
+			return 0;
+	return 1;
+}
+
+/* recall puts the start of a line that a segment cut into the window. */
+static __always_inline __u32 recall(struct reader *r, const __u64 *line)
+{
+	__u32 i;
+
+	if (r->is.phase != HEAD)
+		return 0;
+	if (r->is.line_len == MID_LINE) {
+		r->line = NO_LINE;
+		return 0;
+	}
+	if (r->is.line_len)
+		for (i = 0; i < KEPT / 8; i++)
+			AT(r, 8 * i) = line[i];
+	return r->is.line_len;
+}
+
+/* cut keeps what the next segment needs of a line that this one did not end. */
+static __always_inline void cut(struct reader *r, __u64 *line)
+{
+	__u32 from = r->line, n = r->end - from, i;
+
+	if (from == NO_LINE || n > KEPT) {
+		r->is.line_len = MID_LINE;
+		return;
+	}
+	r->is.line_len = n;
+	if (n)
+		for (i = 0; i < KEPT / 8; i++)
+			line[i] = AT(r, from + 8 * i);
+}
+
 /* read_heads reads the heads of a segment, from where one goes on or where one
- * may begin. It is 0 if none begins there, else the_reader has the result. */
+ * may begin. line is what is kept of a cut line. It is 0 if none begins there,
+ * else the_reader has the result. */
 static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 				      const struct segment *s,
-				      const struct request *is)
+				      const struct request *is, __u64 *line)
 {
-	__u32 i, kept = 0;
+	__u32 i, kept;
 
 	r->is = *is;
 	r->base = s->off;
 	r->stop = s->off + s->len;
 	r->at = r->line = 0;
 	r->begun = r->complete = 0;
-	if (is->phase == HEAD && is->line_len == MID_LINE) {
-		r->line = NO_LINE;
-	} else if (is->phase == HEAD) {
-		kept = is->line_len;
-		AT(r, 0) = is->line[0];
-		AT(r, 8) = is->line[1];
-		AT(r, 16) = is->line[2];
-		AT(r, 24) = is->line[3];
-		AT(r, 32) = is->line[4];
-	}
+	r->trace.form = NO_TRACE;
+	kept = recall(r, line);
 	keep(kept);
 	if (kept > KEPT || fill(skb, r, 0, kept))
 		return 0;
 	if (r->is.phase != HEAD) {
 		if (!is_method((__u32)AT(r, 0), s->len))
 			return 0;
-		begin(&r->is);
-		r->begun = 1;
+		begin(r);
 	}
-	for (i = 0; i < LINES; i++)
-		if (!read_line(skb))
+	for (i = 0; i < CALLS; i++)
+		if (!read_windows(skb)) {
+			if (r->is.phase == HEAD && r->is.kind != FOREIGN)
+				cut(r, line);
 			return 1;
+		}
 	/* Too long to be read: take the rest for one request. */
 	r->complete++;
 	r->is.phase = LOOSE;

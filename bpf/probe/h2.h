@@ -1,0 +1,605 @@
+/* Follows the frames of an HTTP/2 connection (RFC 9113) in both directions, and
+ * with them its streams: a request begins with its HEADERS, is answered by the
+ * final HEADERS of its stream, and ends with END_STREAM. For gRPC the trailers
+ * say how it went.
+ *
+ * What is known lives in the storage of the socket, so nothing is left of a
+ * connection that is gone. A piece of a segment is read by a function that is
+ * not static: the verifier checks it once, and not for every piece. */
+#pragma once
+
+#include "hpack.h"
+
+#define STREAMS 256 /* open at a time on one connection */
+#define TRACES 64   /* of them those whose trace is known, at most */
+#define PROBES 8   /* places where a stream may be */
+#define PIECES 40  /* of one segment, squared */
+#define FRAME_HEAD 9
+#define PREFACE 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
+
+/* Frame types and flags of RFC 9113, section 6. */
+enum frame { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE };
+#define CONTINUATION 9
+#define END_STREAM 0x1
+#define END_HEADERS 0x4
+#define PADDED 0x8
+#define PRIORITY_FLAG 0x20
+
+/* The storage of a socket should not exceed 8 KiB, hence no trace in each. */
+struct stream {
+	__u64 began;
+	__u32 id; /* 0: free */
+	__u16 status;
+	__u8 answered;
+	__u8 unused;
+};
+
+struct traced {
+	__u32 id; /* of the stream */
+	__u32 unused;
+	struct trace trace;
+};
+
+/* flow is what is known of one direction between two segments. */
+struct flow {
+	__u64 now;
+	__u32 pos; /* where in the packet the next byte is */
+	__u32 end; /* of the segment */
+	__u32 payload; /* bytes of the frame still to come */
+	__u32 block;   /* of them those of the header block, at their front */
+	__u32 front;   /* bytes in front of the block: priority, promised id */
+	__u32 stream;
+	__u32 place; /* of a stream that was looked for */
+	__u8 type;
+	__u8 flags;
+	__u8 opening; /* the stream's END_STREAM, for CONTINUATION */
+	__u8 lost;    /* it is not known where the next frame begins */
+	__u8 inside;  /* a header block goes on in the next frame */
+	__u8 head_len;
+	__u8 head[32]; /* FRAME_HEAD and a pad length are used */
+	struct fields f;
+};
+
+struct h2 {
+	__u32 ticket;
+	__u32 newest; /* the highest stream so far */
+	__u32 due;    /* requests without an answer; changed atomically */
+	__u32 unused;
+	struct flow in;
+	struct flow out;
+	struct stream streams[STREAMS];
+	struct traced traces[TRACES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct h2);
+} h2conns SEC(".maps");
+
+static __always_inline struct h2 *h2_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	return sk ? bpf_sk_storage_get(&h2conns, sk, 0, 0) : 0;
+}
+
+/* find looks for a stream, or, with want 0, for a place for one. */
+static __always_inline struct stream *find(struct h2 *h, struct flow *w,
+					   __u32 id, __u32 want)
+{
+	__u32 i, at;
+
+	w->place = STREAMS;
+	for (i = 0; i < PROBES; i++) {
+		at = ((id >> 1) + i) & (STREAMS - 1);
+		if (h->streams[at].id == want) {
+			w->place = at;
+			break;
+		}
+	}
+	at = forget(w->place);
+	return at < STREAMS ? &h->streams[at] : 0;
+}
+
+/* Where the frames are not followed any more, until one is recognised. */
+static __always_inline void lose_track(struct flow *w)
+{
+	if (!w->lost)
+		add_total(DESYNCED, 1);
+	w->lost = 1;
+	w->f.astray = 1;
+	w->inside = 0;
+	w->f.kept = w->f.value = 0;
+	w->f.skip = w->payload = w->block = w->head_len = 0;
+}
+
+/* pass goes on by n bytes of a header block. */
+static __always_inline void pass(struct flow *w, __u32 n)
+{
+	w->pos += n;
+	w->block -= n;
+	w->payload -= n;
+}
+
+/* over counts the end of a stream. */
+static __always_inline void over(struct h2 *h, struct stream *s, __u64 now)
+{
+	struct counts *n = counts_of(h->ticket);
+
+	if (n)
+		ended(n, now - s->began);
+	s->id = 0;
+}
+
+static __always_inline struct trace *trace_of(struct h2 *h, __u32 stream)
+{
+	struct traced *t = &h->traces[(stream >> 1) & (TRACES - 1)];
+
+	return t->id == stream ? &t->trace : 0;
+}
+
+/* request_block takes note of a header block of the client. */
+static __always_inline void request_block(struct h2 *h, struct flow *w)
+{
+	struct traced *t = &h->traces[(w->stream >> 1) & (TRACES - 1)];
+
+	if (w->f.trace.form == NO_TRACE)
+		return;
+	t->trace = w->f.trace;
+	t->id = w->stream;
+}
+
+/* open begins a stream. */
+static __always_inline void open(struct h2 *h, struct flow *w)
+{
+	struct counts *n;
+	struct stream *s;
+
+	if (!(w->stream & 1) || w->stream <= h->newest)
+		return; /* trailers of a request */
+	h->newest = w->stream;
+	s = find(h, w, w->stream, 0);
+	n = counts_of(h->ticket);
+	if (!s || !n) {
+		add_total(LOST, 1);
+		return;
+	}
+	s->began = w->now;
+	s->status = 0;
+	s->answered = 0;
+	s->id = w->stream;
+	__sync_fetch_and_add(&h->due, 1);
+	add(&n->begun, 1);
+}
+
+/* answer_block takes note of a header block of the server, when it is
+ * complete. */
+static __always_inline void answer_block(struct h2 *h, struct flow *w)
+{
+	struct counts *n = counts_of(h->ticket);
+	struct stream *s = find(h, w, w->stream, w->stream);
+	struct outcome o = { .now = w->now,
+			     .status = w->f.status,
+			     .grpc = w->f.grpc };
+
+	if (!s && o.status >= 200)
+		add_total(LOST, 1); /* its request was not seen */
+	if (!s || !n)
+		return;
+	o.began = s->began;
+	if (!s->answered && (o.status >= 200 || !o.status)) {
+		s->answered = 1;
+		s->status = o.status;
+		__sync_fetch_and_add(&h->due, -1);
+		answered(n, &o, trace_of(h, w->stream));
+	}
+	if (o.grpc == NO_GRPC || !s->answered)
+		return;
+	add(&n->grpc[o.grpc & (GRPC_CODES - 1)], 1);
+	if (SERVER_ERRORS & (1U << (o.grpc & 31))) {
+		o.status = s->status;
+		failed(n, w->now);
+		tell(h->ticket, &o, trace_of(h, w->stream));
+	}
+}
+
+/* reset takes note of RST_STREAM. */
+static __always_inline void reset(struct h2 *h, struct flow *w, int ours,
+				  __u32 code)
+{
+	struct counts *n = counts_of(h->ticket);
+	struct stream *s = find(h, w, w->stream, w->stream);
+	struct outcome o = { .now = w->now, .grpc = NO_GRPC };
+
+	if (!s)
+		return;
+	o.began = s->began;
+	o.status = s->status;
+	if (n && !s->answered) {
+		o.aborted = 1;
+		__sync_fetch_and_add(&h->due, -1);
+		lapsed(n, 1, &o, trace_of(h, w->stream));
+	} else if (n && ours && code) {
+		add(&n->truncated, 1);
+		failed(n, w->now);
+		tell(h->ticket, &o, trace_of(h, w->stream));
+	}
+	s->id = 0;
+}
+
+/* frame_over takes note of the end of a frame. */
+static __always_inline void frame_over(struct h2 *h, struct flow *w, int out)
+{
+	struct stream *s;
+
+	if (w->type == HEADERS || w->type == CONTINUATION ||
+	    w->type == PUSH_PROMISE) {
+		if (!(w->flags & END_HEADERS)) {
+			w->inside = 1;
+			return;
+		}
+		w->inside = 0;
+		if (w->f.kept || w->f.skip || w->f.value)
+			w->f.astray = 1; /* it ended inside a field */
+		w->f.kept = w->f.skip = w->f.value = 0;
+		if (w->type == PUSH_PROMISE)
+			return;
+		if (!out) {
+			request_block(h, w);
+			return;
+		}
+		answer_block(h, w);
+		if (!(w->opening & END_STREAM))
+			return;
+	} else if (w->type != DATA || !(w->flags & END_STREAM) || !out) {
+		return;
+	}
+	s = find(h, w, w->stream, w->stream);
+	if (s && s->answered)
+		over(h, s, w->now);
+}
+
+/* begin_block prepares for a header block. */
+static __always_inline void begin_block(struct flow *w, __u32 pad)
+{
+	__u32 rest = w->payload, front = 0;
+
+	if (w->type != CONTINUATION) {
+		w->opening = w->flags;
+		w->f.status = 0;
+		w->f.grpc = NO_GRPC;
+		w->f.trace.form = NO_TRACE;
+		w->f.kept = w->f.skip = w->f.value = 0;
+		if (w->type == PUSH_PROMISE)
+			front = 4;
+		else if (w->flags & PRIORITY_FLAG)
+			front = 5;
+	}
+	if (front + pad > rest) {
+		lose_track(w);
+		return;
+	}
+	w->front = front;
+	w->block = rest - front - pad;
+}
+
+/* frame takes note of the head of a frame. */
+static __always_inline void frame(struct h2 *h, struct flow *w, int out)
+{
+	__u32 len = (__u32)w->head[0] << 16 | (__u32)w->head[1] << 8 |
+		    w->head[2];
+	__u32 pad = 0;
+
+	w->type = w->head[3];
+	w->flags = w->head[4];
+	w->stream = (__u32)(w->head[5] & 0x7f) << 24 |
+		    (__u32)w->head[6] << 16 | (__u32)w->head[7] << 8 |
+		    w->head[8];
+	w->head_len = 0;
+	w->payload = len;
+	w->block = w->front = 0;
+	if (w->inside != (w->type == CONTINUATION)) {
+		lose_track(w);
+		return;
+	}
+	if (w->type == HEADERS || w->type == PUSH_PROMISE) {
+		if (w->flags & PADDED) {
+			if (!len) {
+				lose_track(w);
+				return;
+			}
+			pad = w->head[FRAME_HEAD];
+			w->payload--;
+		}
+		begin_block(w, pad);
+		if (w->type == HEADERS && !out)
+			open(h, w);
+	} else if (w->type == CONTINUATION) {
+		begin_block(w, 0);
+	}
+}
+
+/* read_head reads the head of a frame, which a segment may have cut. It is 0 if
+ * the segment ends before. A padded frame's pad length belongs to it. */
+static __always_inline int read_head(struct __sk_buff *skb, struct h2 *h,
+				     struct flow *w, int out)
+{
+	__u32 have = w->head_len, left = w->end - w->pos, want = FRAME_HEAD, n;
+
+	if (have >= FRAME_HEAD)
+		want = FRAME_HEAD + 1;
+	n = want - have;
+	if (n > left)
+		n = left;
+	keep(have);
+	if (bpf_skb_load_bytes(skb, w->pos, &w->head[have & 15],
+			       within(n, 15))) {
+		w->pos = w->end;
+		return 0;
+	}
+	w->pos += n;
+	w->head_len = have + n;
+	if (w->head_len < want)
+		return 0;
+	if (want == FRAME_HEAD && (w->head[4] & PADDED) &&
+	    (w->head[3] == HEADERS || w->head[3] == PUSH_PROMISE))
+		return 1; /* one more byte */
+	frame(h, w, out);
+	return 1;
+}
+
+/* load_fields fills the window behind what it holds from before, which is the
+ * start of one field. It is how many bytes it took from the segment, 0 if none
+ * are there. */
+static __always_inline __u32 load_fields(struct __sk_buff *skb, struct flow *w)
+{
+	__u32 kept = w->f.kept, n = w->end - w->pos;
+
+	if (n > w->block)
+		n = w->block;
+	if (n > LOAD)
+		n = LOAD;
+	keep(kept);
+	if (kept > CARRY || n == 0 ||
+	    bpf_skb_load_bytes(skb, w->pos, &w->f.window[kept],
+			       within(n, LOAD - 1)))
+		return 0;
+	w->f.have = kept + n;
+	w->f.at = 0;
+	return n;
+}
+
+/* fields reads a field of a header block. */
+static __always_inline int fields(struct __sk_buff *skb, int out)
+{
+	struct h2 *h = h2_of(skb);
+	struct flow *w;
+	__u32 n, at;
+
+	if (!h)
+		return 0;
+	w = out ? &h->out : &h->in;
+	n = load_fields(skb, w);
+	if (!n) {
+		lose_track(w);
+		return 0;
+	}
+	if (!read_field(&w->f))
+		w->f.at = 0;
+	at = forget(w->f.at);
+	if (!at && w->f.have <= CARRY) {
+		w->f.kept = w->f.have; /* the next segment has the rest of it */
+		pass(w, n);
+		return 0;
+	}
+	if (at <= w->f.kept) {
+		lose_track(w);
+		return 0;
+	}
+	if (at > w->f.have) {
+		w->f.skip = at - w->f.have;
+		at = w->f.have;
+	}
+	pass(w, at - w->f.kept);
+	w->f.kept = 0;
+	return 0;
+}
+
+/* One for each direction: the verifier has less to tell apart. */
+__noinline int fields_in(struct __sk_buff *skb) { return fields(skb, 0); }
+__noinline int fields_out(struct __sk_buff *skb) { return fields(skb, 1); }
+
+/* read_block reads on in a header block, of which left bytes are there. */
+static __always_inline void read_block(struct __sk_buff *skb, struct flow *w,
+				       __u32 left, int out)
+{
+	__u32 n = w->f.skip;
+
+	if (!n) {
+		if (out)
+			fields_out(skb);
+		else
+			fields_in(skb);
+		return;
+	}
+	if (left > w->block)
+		left = w->block;
+	if (n > left)
+		n = left;
+	w->f.skip -= n;
+	pass(w, n);
+}
+
+/* read_rest passes over what does not matter of a frame. */
+static __always_inline void read_rest(struct __sk_buff *skb, struct h2 *h,
+				      struct flow *w, __u32 left, int out)
+{
+	__u32 n = w->payload, code = 0;
+
+	if (w->type == RST_STREAM && n == 4) {
+		if (left >= 4)
+			bpf_skb_load_bytes(skb, w->pos, &code, 4);
+		reset(h, w, out, code);
+	}
+	if (n > left)
+		n = left;
+	w->pos += n;
+	w->payload -= n;
+}
+
+/* piece reads on in a segment: the head of a frame, some fields, or what does
+ * not matter. It is 0 at the end. */
+static __always_inline int piece(struct __sk_buff *skb, int out)
+{
+	struct h2 *h = h2_of(skb);
+	struct flow *w;
+	__u32 n;
+
+	if (!h)
+		return 0;
+	w = out ? &h->out : &h->in;
+	if (w->lost || w->pos >= w->end)
+		return 0;
+	if (!w->payload && !read_head(skb, h, w, out))
+		return w->pos < w->end;
+	if (w->payload && w->pos < w->end) {
+		n = w->end - w->pos;
+		if (w->front) {
+			if (n > w->front)
+				n = w->front;
+			w->front -= n;
+			w->pos += n;
+			w->payload -= n;
+			return 1;
+		}
+		if (w->block)
+			read_block(skb, w, n, out);
+		else
+			read_rest(skb, h, w, n, out);
+	}
+	if (!w->payload && !w->head_len && !w->lost)
+		frame_over(h, w, out);
+	return w->pos < w->end;
+}
+
+__noinline int piece_in(struct __sk_buff *skb) { return piece(skb, 0); }
+__noinline int piece_out(struct __sk_buff *skb) { return piece(skb, 1); }
+
+static __always_inline int pieces(struct __sk_buff *skb, int out)
+{
+	__u32 i;
+
+	for (i = 0; i < PIECES; i++)
+		if (!(out ? piece_out(skb) : piece_in(skb)))
+			return 0;
+	return 1;
+}
+
+__noinline int pieces_in(struct __sk_buff *skb) { return pieces(skb, 0); }
+__noinline int pieces_out(struct __sk_buff *skb) { return pieces(skb, 1); }
+
+/* opens_stream returns the stream whose HEADERS a segment begins with, 0 if it
+ * begins with something else. */
+static __always_inline __u32 opens_stream(struct __sk_buff *skb,
+					  const struct segment *s)
+{
+	__u8 b[FRAME_HEAD];
+	__u32 id;
+
+	if (s->len < FRAME_HEAD ||
+	    bpf_skb_load_bytes(skb, s->off, b, FRAME_HEAD))
+		return 0;
+	if (b[0] || b[1] > 0x40 || b[3] != HEADERS || !(b[4] & END_HEADERS) ||
+	    (b[4] & ~(END_STREAM | END_HEADERS | PADDED | PRIORITY_FLAG)) ||
+	    (b[5] & 0x80))
+		return 0;
+	id = (__u32)b[5] << 24 | (__u32)b[6] << 16 | (__u32)b[7] << 8 | b[8];
+	return id & 1 ? id : 0;
+}
+
+/* recognised reports whether a segment begins with a frame that opens a stream
+ * (in), or answers one (out): so that it is known again where frames begin. */
+static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
+				      struct flow *w,
+				      const struct segment *s, int out)
+{
+	__u32 id = opens_stream(skb, s);
+
+	if (!id)
+		return 0;
+	if (out)
+		return find(h, w, id, id) != 0;
+	return id > h->newest && id - h->newest < 1U << 24;
+}
+
+/* walk reads a segment of an HTTP/2 connection. */
+static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
+				 const struct segment *s, __u32 hole, int out)
+{
+	struct flow *w = out ? &h->out : &h->in;
+	__u32 i;
+
+	if (hole)
+		lose_track(w);
+	if (w->lost) {
+		if (!recognised(skb, h, w, s, out))
+			return;
+		w->lost = 0;
+	}
+	w->now = bpf_ktime_get_ns();
+	w->pos = s->off;
+	w->end = s->off + s->len;
+	for (i = 0; i < PIECES; i++)
+		if (!(out ? pieces_out(skb) : pieces_in(skb)))
+			return;
+	lose_track(w);
+}
+
+/* speaks_h2 reports whether a segment begins with the preface of HTTP/2. */
+static __always_inline int speaks_h2(struct __sk_buff *skb,
+				     const struct segment *s)
+{
+	__u64 w = 0;
+
+	return s->len >= PREFACE &&
+	       !bpf_skb_load_bytes(skb, s->off, &w, sizeof(w)) &&
+	       w == 0x5448202a20495250ULL; /* "PRI * HT" */
+}
+
+/* begin_h2 begins to follow a connection whose preface is in this segment, or
+ * one that is older than the probe. */
+static __always_inline struct h2 *begin_h2(struct bpf_sock *sk, int older)
+{
+	struct h2 *h = bpf_sk_storage_get(&h2conns, sk, 0,
+					  BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!h)
+		return 0;
+	if (older) {
+		h->in.lost = h->out.lost = 1;
+		h->in.f.astray = h->out.f.astray = 1;
+	} else {
+		h->in.payload = PREFACE;
+		h->in.type = 0xff;
+	}
+	return h;
+}
+
+/* hung_up counts the requests that a connection leaves without an answer. */
+static __always_inline void hung_up(struct h2 *h, __u64 now)
+{
+	struct outcome o = { .began = now, .now = now,
+			     .grpc = NO_GRPC, .aborted = 1 };
+	struct counts *n = counts_of(h->ticket);
+
+	if (h->due && n)
+		lapsed(n, h->due, &o, 0);
+	else if (h->due)
+		add_total(LOST, h->due);
+	h->due = 0;
+}
