@@ -139,9 +139,7 @@ func (p *Probe) loadPrograms() (err error) {
 		return err
 	}
 	p.coll.Programs = maps.Clone(p.staged.Programs)
-	if p.reader != nil {
-		p.reader.close()
-	}
+	p.reader.close()
 	p.reader, err = newReader(p.coll, p.opts)
 	return err
 }
@@ -236,9 +234,7 @@ func (p *Probe) Release() error {
 	if p.staged != nil {
 		p.staged.Close()
 	}
-	if p.reader != nil {
-		p.reader.close()
-	}
+	p.reader.close()
 	for _, m := range p.coll.Maps {
 		errs = append(errs, m.Close())
 	}

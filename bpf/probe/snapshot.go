@@ -37,7 +37,11 @@ func newReader(coll *ebpf.Collection, opts Options) (r *reader, err error) {
 	return r, nil
 }
 
-func (r *reader) close() { _ = r.ring.Close() }
+func (r *reader) close() {
+	if r != nil {
+		_ = r.ring.Close()
+	}
+}
 
 // Snapshot reads all counters.
 func (p *Probe) Snapshot() (Snapshot, error) {
