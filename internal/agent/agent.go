@@ -76,6 +76,7 @@ type Agent struct {
 	probe     *probe.Probe
 	current   Object
 	good      Object // the last that has counted well: what a repair puts in place
+	spare     spare  // the same, staged
 	trial     *trial // nil: current is good
 	swaps     uint64
 	mismatch  mismatches
@@ -154,7 +155,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	var all sync.WaitGroup
 	server := newServer(a.handler())
 	for _, l := range listeners {
-		a.log.Info("listening", "on", l.name)
+		a.log.Info("listening", "on", l.where())
 		all.Go(func() {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				cancel(fmt.Errorf("serving %s: %w", l.name, err))
@@ -177,6 +178,7 @@ func (a *Agent) serve(ctx context.Context) error {
 func (a *Agent) unload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.spare.close()
 	if a.cfg.Keep && a.cfg.Pin != "" {
 		a.log.Info("left counting", "pin", a.cfg.Pin)
 		return a.probe.Release()
@@ -198,6 +200,7 @@ func (a *Agent) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 			_, _ = a.Read(a.cfg.Interval / 2) // what is wrong was logged, and /readyz says it
+			a.prepare()
 		}
 	}
 }

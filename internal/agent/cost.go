@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/bpf/probe"
-	"github.com/sluice-cd/sluice/internal/wire"
 )
 
 // costWindow is over what time the share of a core is taken: long enough for a
@@ -17,7 +16,7 @@ const costWindow = 10 * time.Second
 // meter measures what measuring costs: the programs by the kernel's run-time
 // statistics, the daemon by its processor time.
 type meter struct {
-	kernel wire.Cost
+	kernel probe.Cost
 	share  float64
 	points []costPoint
 }
@@ -33,11 +32,9 @@ func (m *meter) measure(now time.Time, p *probe.Probe) error {
 	if err != nil {
 		return err
 	}
-	cost, err := p.Cost()
-	if err != nil {
+	if m.kernel, err = p.Cost(); err != nil {
 		return fmt.Errorf("reading what the probe costs: %w", err)
 	}
-	m.kernel = wire.Cost{Runs: cost.Runs, Time: cost.Time}
 	m.add(now, own+m.kernel.Time)
 	return nil
 }

@@ -53,6 +53,12 @@ type listener struct {
 	slots  chan struct{}
 }
 
+// where is the address with the port that the kernel chose, if it was asked to.
+func (l *listener) where() string {
+	kind, _, _ := strings.Cut(l.name, ":")
+	return kind + ":" + l.Addr().String()
+}
+
 // openListeners opens all addresses or none.
 func openListeners(addresses []string, t TLS) (list []*listener, err error) {
 	defer func() {

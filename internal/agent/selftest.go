@@ -25,6 +25,11 @@ const (
 	selfTestLimit    = 10 * time.Second
 	selfTestEnv      = "SLUICE_PROBE_SELFTEST" // makes this program the one that is measured
 	selfTestPrefix   = "sluice-probe-selftest-"
+
+	// selfTestHost is an address of loopback that nobody else uses: by it the
+	// requests of a self-test are known for what they are, even those that an
+	// earlier daemon made and whose counters were taken over.
+	selfTestHost = "127.83.108.99"
 )
 
 // SelfTestError means that the attached probe did not count requests that were
@@ -49,15 +54,13 @@ func (e *SelfTestError) Hint() string {
 	return "is this process, or a control group that it may make, below the one that is measured (--cgroup)? In a container, mount the host's cgroup2 file system writable"
 }
 
-// ownTraffic is what the self-test made, which is not for anybody to see.
-type ownTraffic struct {
-	server probe.Workload
-	group  uint64
-}
+// ownTraffic is what self-tests made, which is not for anybody to see.
+type ownTraffic struct{ group uint64 }
 
 func (o ownTraffic) remove(s *probe.Snapshot) {
+	host := netip.MustParseAddr(selfTestHost)
 	for w := range s.Workloads {
-		if w == o.server || o.group != 0 && w.Cgroup == o.group {
+		if w.Addr.Addr() == host || o.group != 0 && w.Cgroup == o.group {
 			delete(s.Workloads, w)
 		}
 	}
@@ -98,7 +101,6 @@ func (a *Agent) counted(is func(probe.Workload) bool) (n uint64, err error) {
 		n = 0
 		for w, c := range snap.Workloads {
 			if is(w) {
-				a.own.server = w
 				n += c.Requests
 			}
 		}
@@ -112,7 +114,7 @@ func (a *Agent) counted(is func(probe.Workload) bool) (n uint64, err error) {
 
 // askOneself makes requests to a server of this process and returns its address.
 func askOneself(told io.Writer) (netip.AddrPort, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(selfTestHost, "0"))
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("listening on loopback: %w", err)
 	}

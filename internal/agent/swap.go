@@ -25,17 +25,72 @@ type trial struct {
 	surge  *Surge
 }
 
-// put swaps an object in, and nothing else. The caller holds the lock.
-func (a *Agent) put(o Object) error {
-	if err := a.probe.Swap(o.Bytes, o.Digest()); err != nil {
-		return err
+// put swaps an object in, and nothing else. It returns how long the exchange
+// itself took; parsing and verifying come before. The caller holds the lock.
+func (a *Agent) put(o Object) (took time.Duration, err error) {
+	staged := a.spare.take(o.Digest())
+	if staged == nil {
+		if staged, err = a.probe.Stage(o.Bytes, o.Digest()); err != nil {
+			return 0, err
+		}
 	}
+	defer staged.Close()
+	began := time.Now()
+	if err := staged.Commit(); err != nil {
+		return 0, err
+	}
+	took = time.Since(began)
 	if o.Digest() != a.current.Digest() {
 		a.swaps++
 		a.trial = nil
 	}
 	a.current = o
-	return nil
+	return took, nil
+}
+
+// spare is the last good object, verified by the kernel and ready to be put in
+// place: a repair or a rollback then takes less than a millisecond, however long
+// the verifier needs.
+type spare struct {
+	digest bpf.Digest
+	staged *probe.Staged
+}
+
+// take gives away what is staged if it is that object.
+func (s *spare) take(digest bpf.Digest) *probe.Staged {
+	if s.digest != digest {
+		return nil
+	}
+	staged := s.staged
+	*s = spare{}
+	return staged
+}
+
+// prepare stages the last good object if another one or none is. Meanwhile the
+// lock is free: the probe goes on being read and checked.
+func (a *Agent) prepare() {
+	a.mu.Lock()
+	want, have := a.good, a.spare.digest
+	a.mu.Unlock()
+	if want.Digest() == have {
+		return
+	}
+	staged, err := a.probe.Stage(want.Bytes, want.Digest())
+	if err != nil {
+		a.log.Warn("the last good object cannot be staged; a repair will try again", "err", err)
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.spare.close()
+	a.spare = spare{want.Digest(), staged}
+}
+
+func (s *spare) close() {
+	if s.staged != nil {
+		_ = s.staged.Close()
+	}
+	*s = spare{}
 }
 
 // Swap verifies an object and puts it in the place of the one that counts. What
@@ -61,17 +116,27 @@ func (a *Agent) Swap(o Object, want bpf.Digest) (wire.SwapResult, error) {
 func (a *Agent) swap(o Object) (wire.SwapResult, error) {
 	before := a.current.Digest()
 	result := wire.SwapResult{Digest: o.Digest(), Previous: before}
-	began := time.Now()
-	if err := a.put(o); err != nil {
+	var err error
+	if result.Took, err = a.put(o); err != nil {
 		return result, fmt.Errorf("swapping in %s: %w", o.Origin, err)
 	}
-	result.Took = time.Since(began)
 	if o.Digest() != before {
-		a.trial = &trial{before: a.good, until: began.Add(a.cfg.Probation), surge: NewSurge(a.traffic.intervals())}
+		a.trial = &trial{before: a.good, until: time.Now().Add(a.cfg.Probation), surge: NewSurge(a.traffic.intervals())}
 	}
 	a.log.Info("swapped", "object", o.Digest(), "previous", before, "origin", o.Origin, "took", result.Took.Round(time.Microsecond))
 	a.note(storeObject(o), markLoaded(o))
-	return result, nil
+	return result, a.lookAgain()
+}
+
+// lookAgain makes what is told from now on tell of the object that was put in
+// place. The caller holds the lock.
+func (a *Agent) lookAgain() error {
+	r, err := a.look()
+	if err != nil {
+		return err
+	}
+	a.latest.Store(r)
+	return nil
 }
 
 // judge looks at the traffic since a swap: with a surge of retransmits the new
@@ -88,7 +153,7 @@ func (a *Agent) judge(now time.Time) error {
 			100*t.surge.Rate(), 100*t.surge.Limit(), t.surge.Evidence())
 		bad := a.current
 		a.log.Error("rolling back", "object", bad.Digest(), "to", t.before.Digest(), "reason", reason)
-		if err := a.put(t.before); err != nil {
+		if _, err := a.put(t.before); err != nil {
 			return fmt.Errorf("rolling back: %w", err)
 		}
 		a.trial = nil
@@ -145,13 +210,12 @@ func (a *Agent) rollBackTo(to, from Object) (wire.SwapResult, error) {
 		return wire.SwapResult{}, errors.New("rolling back: another object was swapped in meanwhile")
 	}
 	result := wire.SwapResult{Digest: to.Digest(), Previous: from.Digest()}
-	began := time.Now()
-	if err := a.put(to); err != nil {
+	var err error
+	if result.Took, err = a.put(to); err != nil {
 		return result, fmt.Errorf("rolling back: %w", err)
 	}
-	result.Took = time.Since(began)
 	a.good = to
 	a.log.Warn("rolled back", "object", to.Digest(), "previous", from.Digest(), "reason", "asked for", "took", result.Took.Round(time.Microsecond))
 	a.note(markBad(from, "rolled back by hand"), markLoaded(to), markGood(to, "rolled back to"))
-	return result, nil
+	return result, a.lookAgain()
 }

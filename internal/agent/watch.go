@@ -106,7 +106,7 @@ func (a *Agent) check() error {
 	}
 	now := time.Now()
 	if a.mismatch.found(m, now) {
-		a.log.Error("hash mismatch", "program", m.Program, "what", m.What, "expected", m.Want, "found", m.Got, "count", a.mismatch.count)
+		a.log.Error("hash mismatch", "program", m.Program, "map", m.Map, "what", m.What, "expected", m.Want, "found", m.Got, "count", a.mismatch.count)
 	}
 	if !a.mismatch.due(now) {
 		return nil
@@ -120,9 +120,11 @@ func (a *Agent) check() error {
 	return nil
 }
 
-// repair puts the last good object in the place of whatever is there.
+// repair puts the last good object in the place of whatever is there. What is
+// wrong with a map, or runs beside the probe, it cannot mend: that stays a
+// mismatch, for a person to look at, while counting goes on.
 func (a *Agent) repair() error {
-	if err := a.put(a.good); err != nil {
+	if _, err := a.put(a.good); err != nil {
 		return err
 	}
 	return a.probe.Check()
@@ -139,8 +141,8 @@ const shown = 15 * time.Second
 // Mismatch is one time that the kernel held something else than what was
 // verified.
 type Mismatch struct {
-	Program, What, Want, Got string
-	At, Over                 time.Time // Over is zero while it lasts
+	bpf.MismatchError
+	At, Over time.Time // Over is zero while it lasts
 }
 
 // mismatches remembers them.
@@ -152,14 +154,11 @@ type mismatches struct {
 
 // found notes a mismatch and reports whether it is a new one.
 func (m *mismatches) found(e *bpf.MismatchError, now time.Time) bool {
-	next := Mismatch{Program: e.Program, What: e.What, Want: e.Want, Got: e.Got, At: now}
-	same := next
-	same.At = m.last.At
-	if m.lasts() && same == m.last {
+	if m.lasts() && m.last.MismatchError == *e {
 		return false
 	}
 	m.count++
-	m.last, m.attempted = next, time.Time{}
+	m.last, m.attempted = Mismatch{MismatchError: *e, At: now}, time.Time{}
 	return true
 }
 
@@ -186,8 +185,7 @@ func (m *mismatches) text(now time.Time) string {
 	if m.count == 0 || !m.lasts() && now.Sub(m.last.Over) > shown {
 		return ""
 	}
-	e := bpf.MismatchError{Program: m.last.Program, What: m.last.What, Want: m.last.Want, Got: m.last.Got}
-	text := fmt.Sprintf("%v (mismatch %d, at %s", &e, m.count, m.last.At.UTC().Format(time.RFC3339Nano))
+	text := fmt.Sprintf("%v (mismatch %d, at %s", &m.last.MismatchError, m.count, m.last.At.UTC().Format(time.RFC3339Nano))
 	if !m.lasts() {
 		text += fmt.Sprintf(", repaired after %v", m.last.Over.Sub(m.last.At).Round(time.Microsecond))
 	}
