@@ -2,10 +2,8 @@ package split
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -29,12 +27,18 @@ func takeOver(dir string, front netip.AddrPort) (_ *Splitter, err error) {
 		}
 	}()
 	if err := s.openPins(); err != nil {
-		return nil, &StaleError{Dir: dir, Why: err.Error()}
+		return nil, stale(dir, "%w", err)
 	}
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// stale says why what is pinned cannot be taken over.
+func stale(dir, format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	return &StaleError{What: "the traffic splitter", Dir: dir, Why: err.Error(), Err: err}
 }
 
 func (s *Splitter) openPins() (err error) {
@@ -57,12 +61,10 @@ func (s *Splitter) openPins() (err error) {
 // runs the pinned program, which has the same tag, the same constants and no
 // maps but the pinned ones. The error is a *StaleError.
 func (s *Splitter) Check() error {
-	stale := func(format string, args ...any) error {
-		return &StaleError{Dir: s.dir, Why: fmt.Sprintf(format, args...)}
-	}
+	stale := func(format string, args ...any) error { return stale(s.dir, format, args...) }
 	info, err := s.objs.Split.Info()
 	if err != nil {
-		return stale("its program cannot be read: %v", err)
+		return stale("its program cannot be read: %w", err)
 	}
 	id, _ := info.ID()
 	if err := s.checkLink(id, stale); err != nil {
@@ -79,7 +81,7 @@ func (s *Splitter) Check() error {
 	for _, m := range []*ebpf.Map{s.objs.Sockets, s.objs.Weight, s.objs.Counts} {
 		mapInfo, err := m.Info()
 		if err != nil {
-			return stale("a map cannot be read: %v", err)
+			return stale("a map cannot be read: %w", err)
 		}
 		id, _ := mapInfo.ID()
 		at := slices.Index(used, id)
@@ -99,7 +101,7 @@ func (s *Splitter) Check() error {
 func (s *Splitter) checkLink(program ebpf.ProgramID, stale func(string, ...any) error) error {
 	info, err := s.link.Info()
 	if err != nil {
-		return stale("its link cannot be read: %v", err)
+		return stale("its link cannot be read: %w", err)
 	}
 	if info.Program != program {
 		return stale("its link runs program %d, pinned is %d", info.Program, program)
@@ -148,12 +150,12 @@ func fresh(front netip.AddrPort) (tag string, constants []byte, err error) {
 func checkConstants(id ebpf.MapID, want []byte, stale func(string, ...any) error) error {
 	m, err := ebpf.NewMapFromID(id)
 	if err != nil {
-		return stale("its constants cannot be read: %v", err)
+		return stale("its constants cannot be read: %w", err)
 	}
 	defer m.Close()
 	info, err := m.Info()
 	if err != nil {
-		return stale("its constants cannot be read: %v", err)
+		return stale("its constants cannot be read: %w", err)
 	}
 	if got, err := m.LookupBytes(uint32(0)); err != nil || !bytes.Equal(got, want) {
 		return stale("it answers for another address")
@@ -168,10 +170,5 @@ func checkConstants(id ebpf.MapID, want []byte, stale func(string, ...any) error
 // none.
 func RemovePins(dir string) error {
 	// The link goes first: without it there is no splitter, only garbage.
-	for _, name := range []string{pinLink, pinProgram, pinSockets, pinWeight, pinCounts, ""} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("removing the pinned splitter: %w", err)
-		}
-	}
-	return nil
+	return bpf.RemovePins(dir, pinLink, pinProgram, pinSockets, pinWeight, pinCounts, "")
 }

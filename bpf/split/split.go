@@ -41,11 +41,7 @@ type Splitter struct {
 
 // StaleError means that what is pinned is not what this version of Sluice would
 // have pinned: it is of another version, or it was tampered with.
-type StaleError struct{ Dir, Why string }
-
-func (e *StaleError) Error() string {
-	return fmt.Sprintf("the traffic splitter pinned at %s cannot be taken over: %s", e.Dir, e.Why)
-}
+type StaleError = bpf.StaleError
 
 // MultipathError means that a socket listens with MPTCP, which a sockmap
 // refuses.
