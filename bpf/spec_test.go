@@ -75,26 +75,34 @@ func TestSpecIsTheSameEveryTime(t *testing.T) {
 	}
 }
 
+// with is an object with one byte changed.
+func with(obj []byte, at int, b byte) []byte {
+	changed := slices.Clone(obj)
+	changed[at] = b
+	return changed
+}
+
 func TestWhatIsNoObjectIsRefused(t *testing.T) {
 	obj := mover(t)
-	big := slices.Clone(obj)
-	big[elf.EI_DATA] = byte(elf.ELFDATA2MSB)
-	arm := slices.Clone(obj)
-	arm[18], arm[19] = byte(elf.EM_AARCH64), 0
+	const machine = 18
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, in := range map[string][]byte{
-		"empty":                  nil,
-		"no ELF":                 []byte("#!/bin/sh\n"),
-		"an ELF for another CPU": arm,
-		"a Go program":           self,
-		"the wrong byte order":   big,
-		"too large":              make([]byte, 17<<20),
-		"the header only":        obj[:64],
-		"the first half":         obj[:len(obj)/2],
-		"without its last byte":  obj[:len(obj)-1],
+		"empty":                             nil,
+		"no ELF":                            []byte("#!/bin/sh\n"),
+		"an ELF for another CPU":            with(obj, machine, byte(elf.EM_AARCH64)),
+		"a Go program":                      self,
+		"the wrong byte order":              with(obj, elf.EI_DATA, byte(elf.ELFDATA2MSB)),
+		"of 32 bits":                        with(obj, elf.EI_CLASS, byte(elf.ELFCLASS32)),
+		"of no known class":                 with(obj, elf.EI_CLASS, 9),
+		"of another ELF version":            with(obj, elf.EI_VERSION, 2),
+		"too large":                         make([]byte, 16<<20+1),
+		"too large with an object in front": append(slices.Clone(obj), make([]byte, 16<<20)...),
+		"the header only":                   obj[:64],
+		"the first half":                    obj[:len(obj)/2],
+		"without its last byte":             obj[:len(obj)-1],
 	} {
 		var format *bpf.FormatError
 		if s, err := bpf.ReadSpec(in); !errors.As(err, &format) || s != nil || format.Hint() == "" {
@@ -102,6 +110,18 @@ func TestWhatIsNoObjectIsRefused(t *testing.T) {
 		}
 		if _, err := bpf.Open(in, bpf.DigestOf(in)); !errors.As(err, &format) {
 			t.Errorf("%s: Open says %v, want a FormatError", name, err)
+		}
+	}
+}
+
+func TestEveryTruncatedObjectIsRefused(t *testing.T) {
+	for name, obj := range map[string][]byte{"mover": mover(t), "probe": probe.Object()} {
+		step := 1 + len(obj)/2000
+		for n := 0; n < len(obj); n += step {
+			var format *bpf.FormatError
+			if _, err := bpf.Open(obj[:n], bpf.DigestOf(obj[:n])); !errors.As(err, &format) {
+				t.Fatalf("%s, first %d bytes of %d: %v, want a FormatError", name, n, len(obj), err)
+			}
 		}
 	}
 }
@@ -137,10 +157,15 @@ func TestFlippedBitsNeverPanic(t *testing.T) {
 func FuzzReadSpec(f *testing.F) {
 	f.Add(mover(f))
 	f.Add(mover(f)[:300])
+	f.Add(with(mover(f), elf.EI_DATA, byte(elf.ELFDATA2MSB)))
+	f.Add([]byte(elf.ELFMAG))
 	f.Add(probe.Object())
 	f.Fuzz(func(t *testing.T, obj []byte) {
 		s, err := bpf.ReadSpec(obj)
 		var format *bpf.FormatError
+		if _, opened := bpf.Open(obj, bpf.DigestOf(obj)); err == nil && opened != nil {
+			t.Errorf("it has a Spec but cannot be opened: %v", opened)
+		}
 		if err != nil {
 			if !errors.As(err, &format) {
 				t.Errorf("%v is no FormatError", err)
