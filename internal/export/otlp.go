@@ -94,19 +94,19 @@ func (o *OTLP) Run(ctx context.Context) {
 	}
 }
 
-// export sends once.
-func (o *OTLP) export(ctx context.Context) {
+// export sends once. Being stopped meanwhile is no failure.
+func (o *OTLP) export(running context.Context) {
 	s := o.producer.latest()
 	if s == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, o.opts.Timeout)
+	ctx, cancel := context.WithTimeout(running, o.opts.Timeout)
 	defer cancel()
 	metrics, err := o.producer.Produce(ctx)
 	if err == nil {
 		err = o.exporter.Export(ctx, &metricdata.ResourceMetrics{Resource: o.resource(s.Node), ScopeMetrics: metrics})
 	}
-	if err != nil && o.opts.Failed != nil {
+	if err != nil && running.Err() == nil && o.opts.Failed != nil {
 		o.opts.Failed(fmt.Errorf("sending metrics to %s: %w", o.endpoint, err))
 	}
 }
