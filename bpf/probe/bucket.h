@@ -3,6 +3,15 @@
 
 #include "buckets.h"
 
+/* The compiler must not find out that the mask could be left out: verifiers
+ * before 6.12 lose the bound of an index on the way. */
+#define EDGE(i)                                                                \
+	edge_ns[({                                                             \
+		__u32 _i = (i);                                                \
+		keep(_i);                                                      \
+		_i & 1023;                                                     \
+	})]
+
 static __always_inline __u32 bucket(__u64 ns)
 {
 	__u32 e = 0, cell, i;
@@ -41,11 +50,11 @@ static __always_inline __u32 bucket(__u64 ns)
 		return BUCKETS - 1;
 	i = cell_bucket[cell];
 	/* A cell is a 32nd of an octave, and at most 1.42 buckets wide. */
-	if (i < EDGES && ns > edge_ns[i])
+	if (i < EDGES && ns > EDGE(i))
 		i++;
-	if (i < EDGES && ns > edge_ns[i])
+	if (i < EDGES && ns > EDGE(i))
 		i++;
-	if (i < EDGES && ns > edge_ns[i])
+	if (i < EDGES && ns > EDGE(i))
 		i++;
 	return i;
 }

@@ -8,7 +8,7 @@
 #define LAST_EDGE 64000000000ULL
 
 /* upper edges in nanoseconds, rounded down */
-static const __u64 edge_ns[EDGES] = {
+static const __u64 edge_ns[1024] = {
 	953ULL,
 	974ULL,
 	995ULL,

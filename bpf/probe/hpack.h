@@ -56,8 +56,15 @@ struct fields {
 	__u8 window[256 + 8];
 };
 
-#define BYTE(f, i) ((f)->window[(i) & 255])
-#define WORD(f, i) (*(__u64 *)&(f)->window[(i) & 255])
+/* The compiler must not find out that a mask could be left out. */
+#define INSIDE(i)                                                              \
+	({                                                                     \
+		__u32 _i = (i);                                                \
+		keep(_i);                                                      \
+		_i & 255;                                                      \
+	})
+#define BYTE(f, i) ((f)->window[INSIDE(i)])
+#define WORD(f, i) (*(__u64 *)&(f)->window[INSIDE(i)])
 
 /* varint reads an integer with a prefix of some bits (RFC 7541, 5.1), whose mask
  * is in f->number, to there. */
