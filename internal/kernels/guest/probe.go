@@ -55,7 +55,7 @@ func probeTrials() (trials []trial, done func(), err error) {
 }
 
 // options pin the probe, for the trial goesOn.
-var options = probe.Options{Workloads: 16, Pin: "/sys/fs/bpf/probe"}
+var options = probe.Options{Workloads: 16, Outgoing: true, Pin: "/sys/fs/bpf/probe"}
 
 func (m *measured) load(context.Context) error {
 	p, err := probe.Load(probe.Object(), bpf.DigestOf(probe.Object()), options)
