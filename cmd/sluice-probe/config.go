@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/agent"
 	"github.com/sluice-cd/sluice/internal/cgroup"
+	"github.com/sluice-cd/sluice/internal/export"
 	"github.com/sluice-cd/sluice/internal/objects"
 )
 
@@ -70,6 +73,9 @@ func (o *options) config(stderr io.Writer) (agent.Config, error) {
 	if cfg.Object, err = o.read(cfg.Keys); err != nil {
 		return cfg, err
 	}
+	if cfg.OTLP, err = o.exporter(); err != nil {
+		return cfg, err
+	}
 	if o.history != none {
 		name, _ := os.Hostname()
 		if o.node != "" {
@@ -82,7 +88,7 @@ func (o *options) config(stderr io.Writer) (agent.Config, error) {
 			return cfg, err
 		}
 		cfg.State = o.state()
-		cfg.Read = []string{o.etcdCA, o.etcdCert, o.etcdKey}
+		cfg.Read = []string{o.etcdCert, o.etcdKey} // read again for every connection
 	}
 	return cfg, nil
 }
@@ -108,6 +114,31 @@ func (o *options) allow() (agent.Allow, error) {
 		return a, errors.New("--allow-spiffe-id and --allow-dns need --tls-client-ca: somebody has to vouch for the names")
 	}
 	return a, a.Check()
+}
+
+// exporter says where metrics are sent.
+func (o *options) exporter() (export.OTLPOptions, error) {
+	e := export.OTLPOptions{Endpoint: o.otlp, Interval: o.otlpInterval, Version: version(), Headers: map[string]string{}}
+	for pair := range strings.SplitSeq(o.otlpHeaders, ",") {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok && pair != "" {
+			return e, usage("$%sOTLP_HEADERS: an element without =, want name=value,name=value", envPrefix)
+		}
+		if ok {
+			e.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
+	}
+	if o.otlpCA != "" {
+		text, err := os.ReadFile(o.otlpCA)
+		if err != nil {
+			return e, fmt.Errorf("reading the authorities of the collector: %w", err)
+		}
+		e.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+		if !e.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return e, fmt.Errorf("reading the authorities of the collector: no certificate in %s", o.otlpCA)
+		}
+	}
+	return e, nil
 }
 
 func readKeys(files []string) ([]*ecdsa.PublicKey, error) {

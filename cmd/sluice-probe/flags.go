@@ -44,6 +44,10 @@ type options struct {
 	history, etcdCA, etcdCert, etcdKey, etcdUser string
 	etcdPassword                                 string // from the environment only: flags are for all to see
 
+	otlp, otlpCA string
+	otlpInterval time.Duration
+	otlpHeaders  string // from the environment only: they hold tokens
+
 	keep, unconfined bool
 	logFormat        string
 }
@@ -113,6 +117,10 @@ func (o *options) flags() *flag.FlagSet {
 	f.Var(&o.uids, "writer-uid", "over the Unix socket this `USER` number may write, besides 0; repeatable")
 	f.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof")
 
+	f.StringVar(&o.otlp, "otlp", "", "send metrics to this `URL` of an OpenTelemetry collector, over HTTP; headers are in $"+envPrefix+"OTLP_HEADERS (a=b,c=d)")
+	f.StringVar(&o.otlpCA, "otlp-ca", "", "`FILE` with the authorities of the collector")
+	f.DurationVar(&o.otlpInterval, "otlp-interval", 10*time.Second, "`TIME` between two sendings")
+
 	f.Var(&o.budget, "budget", "`SHARE` of one core that measuring may cost; above it the gate does not trust the node")
 	f.StringVar(&o.logFormat, "log-format", "text", "`text` or json")
 	f.BoolVar(&o.unconfined, "unsafe-unconfined", false, "keep all privileges: for debugging only")
@@ -156,6 +164,7 @@ func parse(args []string, env func(string) (string, bool), stdout io.Writer) (*o
 		}
 	})
 	o.etcdPassword, _ = env(envPrefix + "ETCD_PASSWORD")
+	o.otlpHeaders, _ = env(envPrefix + "OTLP_HEADERS")
 	if err == nil {
 		err = o.check()
 	}
@@ -179,6 +188,10 @@ func (o *options) check() error {
 		return usage("--interval %v, want 100ms to 1m", o.interval)
 	case o.probation < o.interval:
 		return usage("--probation %v, want no less than --interval", o.probation)
+	case o.otlp == "" && o.otlpCA != "":
+		return usage("--otlp-ca belongs to --otlp")
+	case o.otlpInterval < time.Second:
+		return usage("--otlp-interval %v, want 1s or more", o.otlpInterval)
 	case o.workloads < 0 || o.workloads > 1<<16:
 		return usage("--workloads %d, want 1 to 65536", o.workloads)
 	case o.logFormat != "text" && o.logFormat != "json":

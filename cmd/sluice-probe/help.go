@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"runtime/debug"
 	"strings"
 )
@@ -68,5 +67,4 @@ func limitMemory(env func(string) (string, bool)) {
 	if _, ok := env("GOMEMLIMIT"); !ok {
 		debug.SetMemoryLimit(32 << 20)
 	}
-	_ = os.Unsetenv("SLUICE_PROBE_ETCD_PASSWORD") // read; it need not be in the environment any longer
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/export"
 	"github.com/sluice-cd/sluice/internal/objects"
 )
 
@@ -55,6 +56,8 @@ type Config struct {
 	TLS    TLS      // of the TCP listeners
 	Allow  Allow    // who may write
 	Pprof  bool     // serve /debug/pprof
+
+	OTLP export.OTLPOptions // without Endpoint, nothing is sent
 
 	History *objects.History // nil: none is kept
 	State   []string         // folders to which History writes
@@ -150,6 +153,10 @@ func (a *Agent) serve(ctx context.Context) error {
 		return err
 	}
 	a.note(storeObject(a.current), markLoaded(a.current), markGood(a.current, "self-test passed"))
+	otlp, err := a.otlp(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
@@ -161,6 +168,9 @@ func (a *Agent) serve(ctx context.Context) error {
 				cancel(fmt.Errorf("serving %s: %w", l.name, err))
 			}
 		})
+	}
+	if otlp != nil {
+		all.Go(func() { otlp.Run(ctx) })
 	}
 	all.Go(func() { a.watch(ctx) })
 	all.Go(func() { a.writeNotes(ctx) })

@@ -31,6 +31,7 @@ const historyLimit = 5 * time.Second
 func (a *Agent) handler() http.Handler {
 	inner := http.NewServeMux()
 	inner.HandleFunc("GET "+wire.PathSnapshot, a.snapshot)
+	inner.Handle("GET /metrics", a.metrics())
 	inner.HandleFunc("GET "+wire.PathObjects, a.objects)
 	inner.HandleFunc("POST "+wire.PathObjects, a.writer(a.postObject))
 	inner.HandleFunc("POST "+wire.PathRollback, a.writer(a.postRollback))

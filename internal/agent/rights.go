@@ -61,7 +61,7 @@ func (a *Agent) rights() (confine.Limits, error) {
 		Capabilities: keptCapabilities(),
 		Read: append([]string{
 			a.cfg.Cgroup, "/proc", "/sys", "/dev/null", "/dev/urandom", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf",
-			"/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/etc/localtime", "/usr/share/zoneinfo",
+			"/etc/ssl", "/etc/pki", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/localtime", "/usr/share/zoneinfo",
 		}, append(a.cfg.TLS.folders(), a.cfg.Read...)...),
 		Write: a.cfg.State,
 	}

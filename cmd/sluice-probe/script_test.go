@@ -1,0 +1,416 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/sign"
+	"github.com/sluice-cd/sluice/internal/testenv"
+	"github.com/sluice-cd/sluice/internal/wire"
+)
+
+// serviceEnv makes the test binary a service that is measured.
+const serviceEnv = "SLUICE_TEST_SERVICE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(serviceEnv) == "" {
+		os.Exit(m.Run())
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
+	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })))
+}
+
+// buildFlags are those of a release. Without the tag, a debugging page of gRPC
+// (which nothing here serves) brings text/template, whose reflection keeps every
+// method of every package: 3 MB.
+var buildFlags = []string{"-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w"}
+
+// binary builds the daemon as it is shipped: without cgo, which it could not be
+// confined with.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sluice-probe-test-")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "sluice-probe")
+	cmd := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", program, ".")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return program, os.Chmod(dir, 0o755)
+})
+
+func build(t testing.TB) string {
+	t.Helper()
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// TestScripts runs every script in testdata with the real daemon. They are the
+// manual, too. Each has a control group $CGROUP with a service in it, a place for
+// pins $PIN, and a signed object.
+func TestScripts(t *testing.T) {
+	testenv.NeedRoot(t)
+	program := build(t)
+	fs, err := bpf.MountedBPFFS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			group := testenv.TempCgroup(t)
+			pin := filepath.Join(fs, filepath.Base(group))
+			env.Defer(func() { _ = os.RemoveAll(pin) })
+			env.Setenv("CGROUP", group)
+			env.Setenv("PIN", pin)
+			env.Setenv("BPFFS", fs)
+			env.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			for name, value := range map[string]string{
+				"CGROUP": group, "PIN": pin, "LISTEN": "unix:" + env.WorkDir + "/probe.sock", "HISTORY": "dir:" + env.WorkDir + "/history",
+				"INTERVAL": "100ms", "PROBATION": "1s",
+			} {
+				env.Setenv("SLUICE_PROBE_"+name, value)
+			}
+			return errors.Join(signed(env), os.Chmod(env.WorkDir, 0o755), os.Chmod(filepath.Dir(env.WorkDir), 0o755))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "start": start, "ends": ends, "service": service, "request": request, "get": get,
+			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state,
+		},
+	})
+}
+
+// signed writes an object, its bundle and the key that signed it, and some that
+// are wrong.
+func signed(env *testscript.Env) error {
+	dir := filepath.Join(env.WorkDir, "keys")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	key, public, err := sign.GenerateKey(dir, nil)
+	if err != nil {
+		return err
+	}
+	signer, err := sign.OpenSigner(key, nil)
+	if err != nil {
+		return err
+	}
+	object := bytes.Replace(probe.Object(), []byte("19.1.7"), []byte("19.9.9"), 1)
+	bundle, err := signer.Blob(context.Background(), object)
+	if err != nil {
+		return err
+	}
+	foreign, err := os.ReadFile("../../bpf/bind/mover_bpfel.o")
+	if err != nil {
+		return err
+	}
+	foreignBundle, err := signer.Blob(context.Background(), foreign)
+	if err != nil {
+		return err
+	}
+	env.Setenv("KEY", public)
+	env.Setenv("DIGEST", string(bpf.DigestOf(object)))
+	env.Setenv("BUILTIN", string(bpf.DigestOf(probe.Object())))
+	var errs []error
+	for name, content := range map[string][]byte{
+		"probe.o": object, "probe.o.json": bundle, "foreign.o": foreign, "foreign.o.json": foreignBundle, "cut.o": object[:len(object)/2],
+	} {
+		errs = append(errs, os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o644))
+	}
+	return errors.Join(errs...)
+}
+
+// exits CODE PROGRAM ARG... runs a program that has to end with the exit status.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := status(ts, ts.Exec(args[1], args[2:]...)); got != want {
+		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+func status(ts *testscript.TestScript, err error) int {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		ts.Check(err)
+		return 0
+	}
+	return exit.ExitCode()
+}
+
+// daemons are those that run, by script.
+var daemons sync.Map
+
+// start ARG... starts sluice-probe and waits until it answers; what it writes
+// goes to log.
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	program, err := binary()
+	ts.Check(err)
+	cmd := exec.Command(program, args...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "SLUICE_PROBE_CGROUP", "SLUICE_PROBE_PIN", "SLUICE_PROBE_LISTEN", "SLUICE_PROBE_HISTORY", "SLUICE_PROBE_INTERVAL", "SLUICE_PROBE_PROBATION"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	cmd.Stderr, err = os.OpenFile(ts.MkAbs("log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	daemons.Store(ts.Name(), cmd)
+	ts.Defer(func() {
+		if c, ok := daemons.LoadAndDelete(ts.Name()); ok {
+			_ = c.(*exec.Cmd).Process.Kill()
+			_ = c.(*exec.Cmd).Wait()
+		}
+	})
+	eventually(ts, "the daemon to serve", func() bool {
+		_, err := ask(ts, "/healthz")
+		return err == nil
+	})
+}
+
+func eventually(ts *testscript.TestScript, what string, is func() bool) {
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("waited 20 seconds for %s\n%s", what, ts.ReadFile("log"))
+		}
+	}
+}
+
+// ends CODE SIGNAL sends a signal to the daemon, which has to end with that
+// status; -1 is that of one that was killed.
+func ends(ts *testscript.TestScript, _ bool, args []string) {
+	v, ok := daemons.LoadAndDelete(ts.Name())
+	if !ok {
+		ts.Fatalf("no daemon runs")
+	}
+	cmd := v.(*exec.Cmd)
+	ts.Check(cmd.Process.Signal(map[string]os.Signal{"INT": os.Interrupt, "KILL": os.Kill, "TERM": syscall.SIGTERM}[args[1]]))
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	timer.Stop()
+	if got := strconv.Itoa(status(ts, err)); got != args[0] {
+		ts.Fatalf("exit status %s, want %s\n%s", got, args[0], ts.ReadFile("log"))
+	}
+}
+
+// service starts a service in the control group.
+func service(ts *testscript.TestScript, _ bool, _ []string) {
+	group := filepath.Join(ts.Getenv("CGROUP"), "service")
+	ts.Check(os.Mkdir(group, 0o755))
+	dir, err := os.Open(group)
+	ts.Check(err)
+	defer dir.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), serviceEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	address := make([]byte, 64)
+	n, err := out.Read(address)
+	ts.Check(err)
+	ts.Setenv("SERVICE", strings.TrimSpace(string(address[:n])))
+}
+
+// request N asks the service.
+func request(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for range n {
+		resp, err := http.Get("http://" + ts.Getenv("SERVICE"))
+		ts.Check(err)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+}
+
+// counted N waits until the probe has counted that many requests, no more.
+func counted(ts *testscript.TestScript, _ bool, args []string) {
+	var got uint64
+	eventually(ts, args[0]+" requests", func() bool {
+		s, err := client(ts).Snapshot(context.Background())
+		if err != nil {
+			return false
+		}
+		got = 0
+		for w, c := range s.Workloads {
+			if !w.Outgoing() {
+				got += c.Requests
+			}
+		}
+		return fmt.Sprint(got) >= args[0]
+	})
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("%d requests were counted, want %s", got, args[0])
+	}
+}
+
+func client(ts *testscript.TestScript) *wire.Client {
+	c, err := wire.Dial(ts.Getenv("SLUICE_PROBE_LISTEN"), wire.Config{})
+	ts.Check(err)
+	ts.Defer(c.Close)
+	return c
+}
+
+// ask sends a GET to the daemon's socket.
+func ask(ts *testscript.TestScript, path string) (*http.Response, error) {
+	socket := strings.TrimPrefix(ts.Getenv("SLUICE_PROBE_LISTEN"), "unix:")
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	return c.Get("http://probe" + path)
+}
+
+// get PATH STATUS TEXT... asks the daemon; the answer has to hold each text.
+func get(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := ask(ts, args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if fmt.Sprint(resp.StatusCode) != args[1] {
+		ts.Fatalf("%s answers %s, want %s\n%s", args[0], resp.Status, args[1], body)
+	}
+	for _, text := range args[2:] {
+		if !bytes.Contains(body, []byte(text)) {
+			ts.Fatalf("%s does not say %q but\n%s", args[0], text, body)
+		}
+	}
+}
+
+// swap OBJECT BUNDLE [ERROR] sends an object.
+func swap(ts *testscript.TestScript, neg bool, args []string) {
+	_, err := client(ts).Swap(context.Background(), []byte(ts.ReadFile(args[0])), []byte(ts.ReadFile(args[1])))
+	if !neg {
+		ts.Check(err)
+	} else if err == nil || !strings.Contains(err.Error(), args[2]) {
+		ts.Fatalf("%v, want %q", err, args[2])
+	}
+}
+
+// rollback goes back.
+func rollback(ts *testscript.TestScript, _ bool, _ []string) {
+	_, err := client(ts).Rollback(context.Background())
+	ts.Check(err)
+}
+
+// attack replaces a program of the daemon's through its link, as anybody with
+// the privilege can, and waits until it is put right.
+func attack(ts *testscript.TestScript, _ bool, _ []string) {
+	s, err := client(ts).Snapshot(context.Background())
+	ts.Check(err)
+	for _, p := range s.Loaded.Programs {
+		if p.Name != "egress" {
+			continue
+		}
+		l, err := link.NewFromID(link.ID(p.LinkID))
+		ts.Check(err)
+		defer l.Close()
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetEgress, License: "GPL",
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
+		})
+		ts.Check(err)
+		defer prog.Close()
+		ts.Check(l.Update(prog))
+	}
+	eventually(ts, "the repair", func() bool {
+		s, err := client(ts).Snapshot(context.Background())
+		return err == nil && strings.Contains(s.Mismatch, "repaired after")
+	})
+}
+
+// untouched makes sure that nothing is left of a daemon: no program, no pin, no
+// socket, no control group.
+func untouched(ts *testscript.TestScript, neg bool, _ []string) {
+	var left []string
+	dir, err := os.Open(ts.Getenv("CGROUP"))
+	ts.Check(err)
+	defer dir.Close()
+	for _, attach := range []ebpf.AttachType{ebpf.AttachCGroupInetIngress, ebpf.AttachCGroupInetEgress, ebpf.AttachCGroupSockOps} {
+		got, err := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: attach})
+		ts.Check(err)
+		if len(got.Programs) > 0 {
+			left = append(left, fmt.Sprintf("%d programs at %v", len(got.Programs), attach))
+		}
+	}
+	groups, err := filepath.Glob(filepath.Join(ts.Getenv("CGROUP"), "sluice-probe-*"))
+	ts.Check(err)
+	left = append(left, groups...)
+	for _, path := range []string{ts.Getenv("PIN"), strings.TrimPrefix(ts.Getenv("SLUICE_PROBE_LISTEN"), "unix:")} {
+		if _, err := os.Lstat(path); err == nil {
+			left = append(left, path)
+		}
+	}
+	if (len(left) == 0) == neg {
+		ts.Fatalf("left behind: %v", left)
+	}
+}
+
+// listen VAR holds a port until the script ends.
+func listen(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Defer(func() { _ = l.Close() })
+}
+
+// collector VAR is an OpenTelemetry collector that only writes down what comes,
+// to the file VAR.
+func collector(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Setenv(args[0], "http://localhost:"+port) // a name: looking it up is tried, too
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "%s %s %s\n", r.Method, r.URL.Path, r.Header.Get("Content-Type")), 0o644)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	})}
+	go func() { _ = server.Serve(l) }()
+	ts.Defer(func() { _ = server.Close() })
+}
+
+// state FILE TEXT waits until a file has a text.
+func state(ts *testscript.TestScript, _ bool, args []string) {
+	eventually(ts, fmt.Sprintf("%q in %s", args[1], args[0]), func() bool {
+		raw, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && bytes.Contains(raw, []byte(args[1]))
+	})
+}
