@@ -158,7 +158,7 @@ func stepCommands() []*cobra.Command {
 	return []*cobra.Command{
 		stepCommand("build", "Compile the service for every platform"),
 		stepCommand("pack", "Compress the binaries with UPX where that is worth it"),
-		stepCommand("bpf", "Check the probe object and put it into the release"),
+		bpfCommand(),
 		stepCommand("sbom", "Write down what is inside every binary and the probe object"),
 		stepCommand("image", "Assemble the multi-arch image"),
 		stepCommand("sign", "Sign binaries, SBOMs, probe object, manifest and image"),

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/image"
+)
+
+// place is where an object is distributed: a registry, or an OCI layout
+// directory, written oci:DIR:TAG.
+type place struct {
+	dir, tag string // of a layout
+	ref      string // in a registry
+	insecure bool
+	timeout  time.Duration
+}
+
+func (p *place) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&p.insecure, "insecure", false, "plain HTTP, for a registry on this machine")
+	cmd.Flags().DurationVar(&p.timeout, "timeout", time.Minute, "for everything together")
+}
+
+func (p *place) parse(arg string) error {
+	rest, layout := strings.CutPrefix(arg, "oci:")
+	if !layout {
+		p.ref = arg
+		return nil
+	}
+	at := strings.LastIndex(rest, ":")
+	if digest := strings.LastIndex(rest, ":sha256:"); digest > 0 {
+		at = digest
+	}
+	if at <= 0 || at == len(rest)-1 {
+		return fmt.Errorf("%q: want oci:DIRECTORY:TAG, or host[:port]/repository:tag", arg)
+	}
+	p.dir, p.tag = rest[:at], rest[at+1:]
+	return nil
+}
+
+func (p *place) String() string {
+	if p.ref != "" {
+		return p.ref
+	}
+	return "oci:" + p.dir + ":" + p.tag
+}
+
+// pushReport is what was published.
+type pushReport struct {
+	Object string     `json:"object"`
+	Digest bpf.Digest `json:"digest"`
+	Image  string     `json:"image"`
+	To     string     `json:"to"`
+	Layout string     `json:"layout"`
+}
+
+func bpfPushCommand() *cobra.Command {
+	var o options
+	var e evidence
+	var to place
+	var bundle, layout, description string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "push OBJECT REF", Short: "Publish a signed object as an OCI image", Args: cobra.ExactArgs(2),
+		Long: `Push publishes an object with its signature: to a registry, or into an OCI layout
+directory (oci:DIR:TAG). The image has the layout of bpfman's bytecode images, or
+that of Inspektor Gadget; the signature is a referrer of it. The tag is set last,
+so whoever sees it can verify what it names.`,
+		Example: `  sluice bpf push probe.bpf.o registry.example/team/probe:v1
+  sluice bpf push probe.bpf.o registry.example/team/probe-gadget:v1 --layout gadget
+  sluice bpf push probe.bpf.o oci:out/objects:v1 --key cosign.pub     verify it first`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, err := o.json()
+			if err != nil {
+				return err
+			}
+			if err := to.parse(args[1]); err != nil {
+				return err
+			}
+			raw, spec, err := readObject(args[0])
+			if err != nil {
+				return err
+			}
+			signature, err := readBundle(bundleOf(args[0], bundle))
+			if err != nil {
+				return err
+			}
+			if e.named() {
+				v, err := e.verifier()
+				if err != nil {
+					return err
+				}
+				if err := v.Blob(raw, signature); err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
+				}
+			}
+			object := describeObject(filepath.Base(args[0]), description, raw, spec)
+			ctx, cancel := context.WithTimeout(cmd.Context(), to.timeout)
+			defer cancel()
+			report := pushReport{Object: args[0], Digest: spec.Digest, To: to.String(), Layout: layout}
+			if report.Image, err = publish(ctx, object, signature, layout, to, dryRun); err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), report)
+			}
+			done := "pushed"
+			if dryRun {
+				done = "would push"
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s to %s\nimage   %s\nobject  %s\n", done, args[0], to.String(), report.Image, spec.Digest)
+			return nil
+		},
+	}
+	e.add(cmd)
+	to.add(cmd)
+	cmd.Flags().StringVar(&bundle, "bundle", "", "file with the signature (default: OBJECT.sigstore.json)")
+	cmd.Flags().StringVar(&layout, "layout", image.LayoutBPFMan, "layout of the image: bpfman or gadget")
+	cmd.Flags().StringVar(&description, "description", "", "what the object is for, for people")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be pushed, and push nothing")
+	o.addFormat(cmd)
+	return cmd
+}
+
+// publish makes the image in a folder of its own and sends it from there.
+func publish(ctx context.Context, object image.EBPF, signature []byte, layout string, to place, dryRun bool) (digest string, err error) {
+	img, err := object.Image(layout)
+	if err != nil {
+		return "", err
+	}
+	if dryRun {
+		hash, err := img.Digest()
+		return hash.String(), err
+	}
+	dir, tag := to.dir, "" // a layout is tagged last
+	if to.ref != "" {
+		if dir, err = os.MkdirTemp("", "sluice-push-*"); err != nil {
+			return "", fmt.Errorf("pushing to %s: %w", to.ref, err)
+		}
+		defer os.RemoveAll(dir)
+		dir, tag = filepath.Join(dir, "oci"), "pushed"
+	}
+	l, err := image.OpenLayout(dir)
+	if err != nil {
+		return "", err
+	}
+	if digest, err = l.Write(img, tag); err != nil {
+		return "", err
+	}
+	if _, err := l.AttachBundle(digest, signature); err != nil {
+		return "", err
+	}
+	if to.ref == "" {
+		return digest, l.Tag(digest, to.tag)
+	}
+	return image.Push(ctx, l, tag, to.ref, image.PushOptions{Insecure: to.insecure, Timeout: to.timeout})
+}
+
+// describeObject gives an object the labels that others look for.
+func describeObject(name, description string, raw []byte, s *bpf.Spec) image.EBPF {
+	e := image.EBPF{Name: name, Description: description, Object: raw, Programs: map[string]string{}, Maps: map[string]string{}}
+	for _, p := range s.Programs {
+		e.Programs[p.Name] = snakeCase(p.Type)
+	}
+	for _, m := range s.Maps {
+		e.Maps[m.Name] = snakeCase(m.Type)
+	}
+	return e
+}
+
+// snakeCase spells types as bpfman does: PerCPUArray is per_cpu_array.
+func snakeCase(s string) string {
+	for _, word := range []string{"CGroup", "CPU", "SKB", "LRU", "LPM", "XDP", "LSM", "LWT"} {
+		s = strings.ReplaceAll(s, word, word[:1]+strings.ToLower(word[1:]))
+	}
+	var b strings.Builder
+	for i, r := range s {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				b.WriteByte('_')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// pullReport is what was taken.
+type pullReport struct {
+	Object   string     `json:"object"`
+	Digest   bpf.Digest `json:"digest"`
+	Image    string     `json:"image"`
+	From     string     `json:"from"`
+	Layout   string     `json:"layout"`
+	SignedBy string     `json:"signed_by"`
+	Bundle   string     `json:"bundle"`
+}
+
+func bpfPullCommand() *cobra.Command {
+	var o options
+	var e evidence
+	var from place
+	var to, want string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: "pull REF (--key cosign.pub | --certificate-identity WHO …)", Short: "Take an object from a registry, if its signature holds", Args: cobra.ExactArgs(1),
+		Long: `Pull takes an object from a registry or from an OCI layout directory, in bpfman's
+or Inspektor Gadget's layout. Every part has to have the digest by which it is
+named, and one of the image's signatures has to be by the demanded signer over
+exactly this object. Only then a file is written, and its signature beside it.`,
+		Example: `  sluice bpf pull registry.example/team/probe:v1 --key cosign.pub
+  sluice bpf pull oci:out/objects:v1 --key cosign.pub --to /var/lib/probe.bpf.o
+  sluice bpf pull registry.example/team/probe:v1 --key cosign.pub --digest sha256:5c02…`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			asJSON, err := o.json()
+			if err != nil {
+				return err
+			}
+			if err := from.parse(args[0]); err != nil {
+				return err
+			}
+			got, err := fetch(cmd.Context(), from, e)
+			if err != nil {
+				return err
+			}
+			if want != "" && want != string(got.spec.Digest) {
+				return fmt.Errorf("pulling %s: %w", from.String(), &bpf.DigestError{Want: bpf.Digest(want), Got: got.spec.Digest})
+			}
+			if to == "" {
+				to = got.Name
+			}
+			report := pullReport{to, got.spec.Digest, got.Digest, from.String(), got.Layout, got.signer, bundleOf(to, "")}
+			if !dryRun {
+				if err := errors.Join(replaceFile(report.Bundle, got.bundle), replaceFile(to, got.Object)); err != nil {
+					return err
+				}
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), report)
+			}
+			done := "pulled"
+			if dryRun {
+				done = "would pull"
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s %s from %s\nsigned by  %s\nimage      %s\n", done, to, report.From, report.SignedBy, report.Image)
+			printDigests(cmd, got.spec)
+			return nil
+		},
+	}
+	e.add(cmd)
+	from.add(cmd)
+	cmd.Flags().StringVar(&to, "to", "", "file to write (default: the name that the image has for it, in this folder)")
+	cmd.Flags().StringVar(&want, "digest", "", "digest that the object must have")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "verify it, and write nothing")
+	o.addFormat(cmd)
+	return cmd
+}
+
+// fetched is an object that was verified.
+type fetched struct {
+	image.StoredEBPF
+	spec   *bpf.Spec
+	bundle []byte // of its bundles, the one that holds
+	signer string
+}
+
+// fetch reads an object from a registry or a layout and verifies it.
+func fetch(ctx context.Context, from place, e evidence) (fetched, error) {
+	v, err := e.verifier()
+	if err != nil {
+		return fetched{}, err
+	}
+	var got fetched
+	if from.ref != "" {
+		got.StoredEBPF, err = image.PullEBPF(ctx, from.ref, runtime.GOARCH, image.PullOptions{Insecure: from.insecure, Timeout: from.timeout})
+	} else {
+		got.StoredEBPF, err = readLayout(from)
+	}
+	if err != nil {
+		return fetched{}, err
+	}
+	var refusals []error
+	for _, b := range got.Bundles {
+		err := v.Blob(got.Object, b)
+		if err == nil {
+			got.bundle, got.signer = b, e.who(v)
+			break
+		}
+		refusals = append(refusals, err)
+	}
+	switch {
+	case len(got.Bundles) == 0:
+		return fetched{}, &judged{fmt.Errorf("pulling %s: the object is not signed", from.String()), 5, "publish it with its signature: sluice bpf push"}
+	case got.bundle == nil:
+		return fetched{}, fmt.Errorf("pulling %s: %w", from.String(), errors.Join(refusals...))
+	}
+	if got.spec, err = bpf.ReadSpec(got.Object); err != nil {
+		return fetched{}, fmt.Errorf("pulling %s: %w", from.String(), err)
+	}
+	return got, nil
+}
+
+func readLayout(from place) (image.StoredEBPF, error) {
+	if _, err := os.Stat(filepath.Join(from.dir, "oci-layout")); err != nil {
+		return image.StoredEBPF{}, fmt.Errorf("pulling %s: no OCI layout there: %w", from.String(), err)
+	}
+	l, err := image.OpenLayout(from.dir)
+	if err != nil {
+		return image.StoredEBPF{}, err
+	}
+	return l.ReadEBPF(from.tag, runtime.GOARCH)
+}
