@@ -38,7 +38,7 @@ func main() {
 		t.objects = append(t.objects, file)
 		return nil
 	})
-	flag.DurationVar(&t.limit, "limit", 2*time.Minute, "longest time for one machine")
+	flag.DurationVar(&t.limit, "limit", 4*time.Minute, "longest time for one machine")
 	flag.Parse()
 	err := t.run(ctx)
 	stop()

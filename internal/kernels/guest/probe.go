@@ -91,7 +91,7 @@ func (m *measured) close() {
 
 // counts sends a known number of requests and expects exactly these.
 func (m *measured) counts(ctx context.Context, socket int, kinds mix) error {
-	const each = 100
+	const each = 60
 	before, err := m.at(socket)
 	if err != nil {
 		return err

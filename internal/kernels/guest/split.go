@@ -108,21 +108,22 @@ func (p *pair) ask(n int) (map[string]int, error) {
 	return got, nil
 }
 
-// divides expects each version to get its share.
+// divides expects each version to get its share: exactly at the ends, and within
+// five standard deviations of a fair draw (43 of 400) at a quarter.
 func divides(_ context.Context, p *pair) error {
-	const n = 400
-	for _, share := range []uint32{0, split.Full / 4, split.Full} {
-		if err := p.SetWeight(share); err != nil {
+	for _, draw := range []struct {
+		share        uint32
+		n, want, off int
+	}{{0, 50, 0, 0}, {split.Full / 4, 400, 100, 43}, {split.Full, 50, 50, 0}} {
+		if err := p.SetWeight(draw.share); err != nil {
 			return err
 		}
-		got, err := p.ask(n)
+		got, err := p.ask(draw.n)
 		if err != nil {
 			return err
 		}
-		want := n * int(share) / split.Full
-		// Five standard deviations of a fair draw at a quarter are 43.
-		if d := got["canary"] - want; got["stable"]+got["canary"] != n || d > 43 || d < -43 || (want%n == 0 && d != 0) {
-			return fmt.Errorf("of %d connections %v were divided so, expected about %d for the canary", n, got, want)
+		if d := got["canary"] - draw.want; got["stable"]+got["canary"] != draw.n || max(d, -d) > draw.off {
+			return fmt.Errorf("%d connections were divided as %v, expected %d for the canary, give or take %d", draw.n, got, draw.want, draw.off)
 		}
 	}
 	return nil
