@@ -116,7 +116,7 @@ func TestWhatIsNoObjectIsRefused(t *testing.T) {
 
 func TestEveryTruncatedObjectIsRefused(t *testing.T) {
 	for name, obj := range map[string][]byte{"mover": mover(t), "probe": probe.Object()} {
-		step := 1 + len(obj)/2000
+		step := 1 + len(obj)/500
 		for n := 0; n < len(obj); n += step {
 			var format *bpf.FormatError
 			if _, err := bpf.Open(obj[:n], bpf.DigestOf(obj[:n])); !errors.As(err, &format) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/sluice-cd/sluice/bpf"
@@ -172,6 +173,22 @@ func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
 			defer m.Close()
 			exchange(t, folder, "map_totals", m)
 		}, "map totals: "},
+		"a map with other fields": {func(t *testing.T, _ *service, folder string) {
+			spec, err := prepare(Object(), bpf.DigestOf(Object()), Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			changed := spec.Maps["workloads"]
+			key := btf.Copy(changed.Key).(*btf.Struct)
+			key.Members[1].Name, key.Members[2].Name = key.Members[2].Name, key.Members[1].Name
+			changed.Key = key
+			m, err := ebpf.NewMap(changed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			exchange(t, folder, "map_workloads", m)
+		}, "field 2 of key of map workloads"},
 		"a foreign map of the same kind": {func(t *testing.T, _ *service, folder string) {
 			exchange(t, folder, "map_totals", double(t, openMap(t, folder)))
 		}, "no program that runs uses map totals"},
