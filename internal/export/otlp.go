@@ -9,12 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.opentelemetry.io/otel/sdk/resource"
 )
 
 // OTLPOptions say where metrics are sent. Only Endpoint is required.
@@ -30,16 +24,19 @@ type OTLPOptions struct {
 	Failed     func(error)       // is told of exports that failed; nil: nobody is
 }
 
-// OTLP sends metrics over HTTP, in the OpenTelemetry protocol.
+// OTLP sends metrics in the OpenTelemetry protocol over HTTP, version 1. It
+// does so by itself, because the SDK's exporter links gRPC: 5 MB and 18 modules
+// in a privileged process.
 type OTLP struct {
-	producer *Producer
-	exporter sdkmetric.Exporter
-	endpoint string // without a password
-	opts     OTLPOptions
+	latest Latest
+	bound  *bound
+	url    *url.URL
+	http   *http.Client
+	opts   OTLPOptions
 }
 
 // NewOTLP prepares sending; nothing is sent before Run.
-func NewOTLP(ctx context.Context, latest Latest, o OTLPOptions) (*OTLP, error) {
+func NewOTLP(_ context.Context, latest Latest, o OTLPOptions) (*OTLP, error) {
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("OTLP endpoint %q is no URL: expected for example https://collector.example.org:4318", o.Endpoint)
@@ -48,81 +45,41 @@ func NewOTLP(ctx context.Context, latest Latest, o OTLPOptions) (*OTLP, error) {
 		u.Path = "/v1/metrics"
 	}
 	o.Interval, o.Timeout = cmp.Or(o.Interval, 10*time.Second), cmp.Or(o.Timeout, 5*time.Second)
-	exporter, err := otlpmetrichttp.New(
-		ctx,
-		otlpmetrichttp.WithEndpointURL(u.String()),
-		otlpmetrichttp.WithHeaders(o.Headers),
-		otlpmetrichttp.WithHTTPClient(httpClient(o)),
-		// What was not sent is part of the next export, because all is cumulative.
-		otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: false}),
-		otlpmetrichttp.WithCompression(otlpmetrichttp.GzipCompression),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("preparing the OTLP export: %w", err)
-	}
-	return &OTLP{producer: NewProducer(latest, o.Options), exporter: exporter, endpoint: u.Redacted(), opts: o}, nil
-}
-
-func httpClient(o OTLPOptions) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = o.TLS
-	return &http.Client{
+	client := &http.Client{
 		Transport: t,
-		Timeout:   o.Timeout,
 		// Headers may hold a token, which is for the endpoint only.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("an OTLP endpoint does not redirect") },
 	}
+	return &OTLP{latest: latest, bound: newBound(o.Options), url: u, http: client, opts: o}, nil
 }
 
 // Run sends the latest Status every Interval until ctx is done, and then once
 // more. Nothing waits for it: an export that fails or takes longer than Timeout
-// is given up, and the next one tells everything that it would have told.
+// is given up and not repeated, because all numbers are cumulative and the next
+// export tells everything that this one would have told.
 func (o *OTLP) Run(ctx context.Context) {
 	tick := time.NewTicker(o.opts.Interval)
 	defer tick.Stop()
+	defer o.http.CloseIdleConnections()
 	for {
 		select {
 		case <-tick.C:
 			o.export(ctx)
-			continue
 		case <-ctx.Done():
+			o.export(context.WithoutCancel(ctx))
+			return
 		}
-		last := context.WithoutCancel(ctx)
-		o.export(last)
-		_ = o.exporter.Shutdown(last) // only forgets its client
-		return
 	}
 }
 
 // export sends once. Being stopped meanwhile is no failure.
 func (o *OTLP) export(running context.Context) {
-	s := o.producer.latest()
-	if s == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(running, o.opts.Timeout)
 	defer cancel()
-	metrics, err := o.producer.Produce(ctx)
-	if err == nil {
-		err = o.exporter.Export(ctx, &metricdata.ResourceMetrics{Resource: o.resource(s.Node), ScopeMetrics: metrics})
-	}
+	err := o.send(ctx)
 	if err != nil && running.Err() == nil && o.opts.Failed != nil {
-		o.opts.Failed(fmt.Errorf("sending metrics to %s: %w", o.endpoint, err))
+		o.opts.Failed(fmt.Errorf("sending metrics to %s: %w", o.url.Redacted(), err))
 	}
-}
-
-// resource is what all metrics are about: the probe of a machine.
-func (o *OTLP) resource(node string) *resource.Resource {
-	attrs := []attribute.KeyValue{
-		attribute.String("service.name", "sluice-probe"),
-		attribute.String("service.instance.id", node),
-		attribute.String("host.name", node),
-	}
-	if o.opts.Version != "" {
-		attrs = append(attrs, attribute.String("service.version", o.opts.Version))
-	}
-	for key, value := range o.opts.Attributes {
-		attrs = append(attrs, attribute.String(key, value))
-	}
-	return resource.NewSchemaless(attrs...)
 }

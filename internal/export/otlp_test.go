@@ -10,12 +10,12 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
@@ -196,28 +196,32 @@ func samePoint(t *testing.T, s *wire.Status, p *metrics.ExponentialHistogramData
 }
 
 func TestEveryEdgeIsInTheRightOTelBucket(t *testing.T) {
-	for _, d := range edges(t) {
+	durations := edges(t)
+	s := &wire.Status{Start: wire.Start{Loaded: began}}
+	s.Workloads = map[probe.Workload]probe.Counts{}
+	for i, d := range durations {
 		var c probe.Counts
 		c.Latency.Observe(d)
-		s := &wire.Status{Start: wire.Start{Loaded: began}}
-		s.Workloads = map[probe.Workload]probe.Counts{web: c}
-		scopes, err := export.NewProducer(always(s), export.Options{}).Produce(t.Context())
+		s.Workloads[probe.Workload{Cgroup: uint64(i), Addr: web.Addr}] = c
+	}
+	got, failed := newReceiver(t).run(t, always(s), export.OTLPOptions{Options: export.Options{Workloads: len(durations)}}, 1)
+	if len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	checked := map[any]bool{}
+	for _, p := range byName(got)["http.server.request.duration"].GetExponentialHistogram().GetDataPoints() {
+		id := attrs(p.GetAttributes())["cgroup.id"]
+		i, err := strconv.Atoi(id.(string))
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := false
-		for _, m := range scopes[0].Metrics {
-			if m.Name != "http.server.request.duration" {
-				continue
-			}
-			b := m.Data.(metricdata.ExponentialHistogram[float64]).DataPoints[0].PositiveBucket
-			if found = true; len(b.Counts) != 1 || b.Counts[0] != 1 || !inBucket(d, int(b.Offset)) {
-				t.Fatalf("%d ns is in bucket %d of scale 5: %v", d, b.Offset, b.Counts)
-			}
+		checked[id] = true
+		if b := p.GetPositive(); len(b.GetBucketCounts()) != 1 || b.GetBucketCounts()[0] != 1 || !inBucket(durations[i], int(b.GetOffset())) {
+			t.Errorf("%d ns is in bucket %d of scale 5: %v", durations[i], b.GetOffset(), b.GetBucketCounts())
 		}
-		if !found {
-			t.Fatal("there is no histogram")
-		}
+	}
+	if len(checked) != len(durations) {
+		t.Errorf("%d of %d edges were there", len(checked), len(durations))
 	}
 }
 
@@ -278,13 +282,19 @@ func TestAFailingReceiverHoldsUpNothing(t *testing.T) {
 			w.Header().Set("Retry-After", "3600")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
-		}, "retry-able request failure"},
-		"it refuses": {func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusUnauthorized); return true }, "401"},
+		}, "503 Service Unavailable"},
+		"it refuses": {func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusUnauthorized); return true }, "401 Unauthorized"},
 		"it does not answer": {func(_ http.ResponseWriter, r *http.Request) bool {
 			_, _ = io.Copy(io.Discard, r.Body)
 			<-r.Context().Done()
 			return true
 		}, "deadline"},
+		"it refuses a part": {func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			answer, _ := proto.Marshal(&collector.ExportMetricsServiceResponse{PartialSuccess: &collector.ExportMetricsPartialSuccess{RejectedDataPoints: 7, ErrorMessage: "too old"}})
+			_, _ = w.Write(answer)
+			return true
+		}, `refused 7 data points: "too old"`},
 		"it redirects": {func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "/other", http.StatusTemporaryRedirect)
 			return true

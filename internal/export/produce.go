@@ -1,174 +1,144 @@
 package export
 
 import (
-	"context"
+	"maps"
+	"slices"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/sdk/instrumentation"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
-// Producer gives the latest Status to an OpenTelemetry SDK. All numbers are
-// cumulative since the probe's start.
-type Producer struct {
-	latest Latest
-	bound  *bound
-}
-
-var _ sdkmetric.Producer = (*Producer)(nil)
-
-// NewProducer produces what latest returns.
-func NewProducer(latest Latest, o Options) *Producer {
-	return &Producer{latest: latest, bound: newBound(o)}
-}
+// cumulative is the temporality of everything: since the probe's start.
+const cumulative = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
 
 // scope names this package as the origin of the metrics.
-var scope = instrumentation.Scope{Name: "github.com/sluice-cd/sluice/internal/export"}
+const scope = "github.com/sluice-cd/sluice/internal/export"
 
-// Produce returns the metrics of the latest Status, none before the first one.
-func (p *Producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
-	s := p.latest()
-	if s == nil {
-		return nil, nil
-	}
-	b := points{status: s, index: map[string]int{}}
-	overflowed := p.bound.each(s, b.workload)
+// produce turns a Status into OpenTelemetry's data model.
+func produce(s *wire.Status, b *bound) *metrics.ScopeMetrics {
+	p := points{start: uint64(s.Start.Loaded.UnixNano()), at: uint64(s.At.UnixNano()), index: map[string]*metrics.Metric{}}
+	overflowed := b.each(s, p.workload)
 	for _, m := range totals {
-		b.sum(m.otel, m.unit, m.help, m.of(s))
+		p.total(m.otel, m.unit, m.help, m.of(s))
 	}
 	for _, m := range gauges {
 		if v, ok := m.of(s); ok {
-			b.gauge(m.otel, m.unit, m.help, v, attribute.Set{})
+			p.gauge(m.otel, m.unit, m.help, v)
 		}
 	}
-	b.gauge("sluice.probe.workloads.overflowed", "{workload}", "Workloads that share the series called overflow.", float64(overflowed), attribute.Set{})
+	p.gauge("sluice.probe.workloads.overflowed", "{workload}", "Workloads that share the series called overflow.", float64(overflowed))
 	if s.Loaded.Digest != "" {
-		b.gauge("sluice.probe.object", "1", "The eBPF object that is loaded; the value is 1.", 1, attribute.NewSet(attribute.String("sluice.object.digest", string(s.Loaded.Digest))))
+		p.gauge("sluice.probe.object", "1", "The eBPF object that is loaded; the value is 1.", 1, word("sluice.object.digest", string(s.Loaded.Digest)))
 	}
-	return []metricdata.ScopeMetrics{{Scope: scope, Metrics: b.metrics}}, nil
+	return &metrics.ScopeMetrics{
+		Scope:   &common.InstrumentationScope{Name: scope},
+		Metrics: slices.SortedFunc(maps.Values(p.index), byName),
+	}
 }
 
 // points collects data points, metric by metric.
 type points struct {
-	status  *wire.Status
-	metrics []metricdata.Metrics
-	index   map[string]int // of a metric by its name
+	start, at uint64
+	index     map[string]*metrics.Metric
 }
 
-func (b *points) workload(w *series) {
+func (p *points) workload(w *series) {
 	attrs := attributes(w)
 	if w.outgoing {
 		for _, m := range outgoing {
-			b.count(m.otel, m.unit, m.help, m.of(w.counts), attrs...)
+			p.count(m.otel, m.unit, m.help, m.of(w.counts), attrs...)
 		}
-		b.count("sluice.tcp.connects", "{connection}", "Connections that a control group has opened.", w.counts.Requests, attrs...)
-		b.histogram(connectDuration, w, nil, attrs)
+		p.count("sluice.tcp.connects", "{connection}", "Connections that a control group has opened.", w.counts.Requests, attrs...)
+		p.histogram(connectDuration, w, nil, attrs)
 		return
 	}
 	for _, m := range incoming {
-		b.count(m.otel, m.unit, m.help, m.of(w.counts), attrs...)
+		p.count(m.otel, m.unit, m.help, m.of(w.counts), attrs...)
 	}
-	b.inFlight("http.server.active_requests", "{request}", "Requests without an answer.", w.counts.InFlight(), attrs...)
+	p.inFlight("http.server.active_requests", "{request}", "Requests without an answer.", w.counts.InFlight(), attrs...)
 	for class, n := range w.counts.Classes {
 		if n > 0 || class >= 2 {
-			b.count("http.server.responses", "{response}", "Answers by class of the HTTP status.", n, with(attrs, attribute.String("http.response.status_class", className(class)))...)
+			p.count("http.server.responses", "{response}", "Answers by class of the HTTP status.", n, with(attrs, word("http.response.status_class", className(class)))...)
 		}
 	}
 	for code, n := range w.counts.GRPC {
 		if n > 0 {
-			b.count("rpc.server.responses", "{response}", "Ended gRPC calls by status code.", n, with(attrs, attribute.Int("rpc.grpc.status_code", code))...)
+			p.count("rpc.server.responses", "{response}", "Ended gRPC calls by status code.", n, with(attrs, whole("rpc.grpc.status_code", int64(code)))...)
 		}
 	}
-	b.histogram(requestDuration, w, traces(w.exemplars), attrs)
-	b.histogram(responseDuration, w, nil, attrs)
+	p.histogram(requestDuration, w, traces(w.exemplars), attrs)
+	p.histogram(responseDuration, w, nil, attrs)
 }
 
-// attributes name a series.
-func attributes(w *series) []attribute.KeyValue {
-	switch {
-	case w.overflow:
-		return []attribute.KeyValue{attribute.Bool("otel.metric.overflow", true)}
-	case w.outgoing:
-		return []attribute.KeyValue{attribute.String("cgroup.id", w.cgroup())}
+// metric is the metric of a name, without data at first.
+func (p *points) metric(name, unit, help string) *metrics.Metric {
+	m := p.index[name]
+	if m == nil {
+		m = &metrics.Metric{Name: name, Unit: unit, Description: help}
+		p.index[name] = m
 	}
-	return []attribute.KeyValue{
-		attribute.String("cgroup.id", w.cgroup()),
-		attribute.String("server.address", w.address()),
-		attribute.Int("server.port", int(w.workload.Addr.Port())),
-	}
-}
-
-func with(attrs []attribute.KeyValue, more attribute.KeyValue) []attribute.KeyValue {
-	return append(attrs[:len(attrs):len(attrs)], more)
-}
-
-// metric is the data of a metric, which begins as empty.
-func (b *points) metric(name, unit, help string, empty metricdata.Aggregation) *metricdata.Aggregation {
-	i, ok := b.index[name]
-	if !ok {
-		i = len(b.metrics)
-		b.index[name] = i
-		b.metrics = append(b.metrics, metricdata.Metrics{Name: name, Unit: unit, Description: help, Data: empty})
-	}
-	return &b.metrics[i].Data
+	return m
 }
 
 // count adds a whole number that only grows.
-func (b *points) count(name, unit, help string, n uint64, attrs ...attribute.KeyValue) {
-	b.add(b.metric(name, unit, help, metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality, IsMonotonic: true}), n, attrs)
+func (p *points) count(name, unit, help string, n uint64, attrs ...*common.KeyValue) {
+	m := p.metric(name, unit, help)
+	if m.Data == nil {
+		m.Data = &metrics.Metric_Sum{Sum: &metrics.Sum{AggregationTemporality: cumulative, IsMonotonic: true}}
+	}
+	p.add(m.GetSum(), &metrics.NumberDataPoint{Attributes: attrs, Value: &metrics.NumberDataPoint_AsInt{AsInt: int64(n)}})
 }
 
 // inFlight adds a whole number that may shrink.
-func (b *points) inFlight(name, unit, help string, n uint64, attrs ...attribute.KeyValue) {
-	b.add(b.metric(name, unit, help, metricdata.Sum[int64]{Temporality: metricdata.CumulativeTemporality}), n, attrs)
-}
-
-func (b *points) add(data *metricdata.Aggregation, n uint64, attrs []attribute.KeyValue) {
-	sum := (*data).(metricdata.Sum[int64])
-	sum.DataPoints = append(sum.DataPoints, metricdata.DataPoint[int64]{
-		Attributes: attribute.NewSet(attrs...), StartTime: b.status.Start.Loaded, Time: b.status.At, Value: int64(n),
-	})
-	*data = sum
-}
-
-// sum adds a number of the whole node that only grows.
-func (b *points) sum(name, unit, help string, v float64) {
-	*b.metric(name, unit, help, nil) = metricdata.Sum[float64]{
-		Temporality: metricdata.CumulativeTemporality, IsMonotonic: true,
-		DataPoints: []metricdata.DataPoint[float64]{{StartTime: b.status.Start.Loaded, Time: b.status.At, Value: v}},
+func (p *points) inFlight(name, unit, help string, n uint64, attrs ...*common.KeyValue) {
+	m := p.metric(name, unit, help)
+	if m.Data == nil {
+		m.Data = &metrics.Metric_Sum{Sum: &metrics.Sum{AggregationTemporality: cumulative}}
 	}
+	p.add(m.GetSum(), &metrics.NumberDataPoint{Attributes: attrs, Value: &metrics.NumberDataPoint_AsInt{AsInt: int64(n)}})
 }
 
-func (b *points) gauge(name, unit, help string, v float64, attrs attribute.Set) {
-	data := b.metric(name, unit, help, metricdata.Gauge[float64]{})
-	gauge := (*data).(metricdata.Gauge[float64])
-	gauge.DataPoints = append(gauge.DataPoints, metricdata.DataPoint[float64]{Attributes: attrs, Time: b.status.At, Value: v})
-	*data = gauge
+// total adds a number of the whole node that only grows.
+func (p *points) total(name, unit, help string, v float64) {
+	sum := &metrics.Sum{AggregationTemporality: cumulative, IsMonotonic: true}
+	p.metric(name, unit, help).Data = &metrics.Metric_Sum{Sum: sum}
+	p.add(sum, &metrics.NumberDataPoint{Value: &metrics.NumberDataPoint_AsDouble{AsDouble: v}})
 }
 
-func (b *points) histogram(d duration, w *series, traces []metricdata.Exemplar[float64], attrs []attribute.KeyValue) {
-	data := b.metric(d.otel, "s", d.help+".", metricdata.ExponentialHistogram[float64]{Temporality: metricdata.CumulativeTemporality})
-	all := (*data).(metricdata.ExponentialHistogram[float64])
+func (p *points) add(sum *metrics.Sum, point *metrics.NumberDataPoint) {
+	point.StartTimeUnixNano, point.TimeUnixNano = p.start, p.at
+	sum.DataPoints = append(sum.DataPoints, point)
+}
+
+func (p *points) gauge(name, unit, help string, v float64, attrs ...*common.KeyValue) {
+	p.metric(name, unit, help).Data = &metrics.Metric_Gauge{Gauge: &metrics.Gauge{DataPoints: []*metrics.NumberDataPoint{
+		{Attributes: attrs, TimeUnixNano: p.at, Value: &metrics.NumberDataPoint_AsDouble{AsDouble: v}},
+	}}}
+}
+
+func (p *points) histogram(d duration, w *series, traces []*metrics.Exemplar, attrs []*common.KeyValue) {
+	m := p.metric(d.otel, "s", d.help+".")
+	if m.Data == nil {
+		m.Data = &metrics.Metric_ExponentialHistogram{ExponentialHistogram: &metrics.ExponentialHistogram{AggregationTemporality: cumulative}}
+	}
+	all := m.GetExponentialHistogram()
 	h := d.of(w.counts)
 	offset, counts := h.otel()
-	all.DataPoints = append(all.DataPoints, metricdata.ExponentialHistogramDataPoint[float64]{
-		Attributes: attribute.NewSet(attrs...), StartTime: b.status.Start.Loaded, Time: b.status.At,
-		Count: h.Count(), Sum: h.sum, Scale: schema,
-		ZeroCount: h.At(0), ZeroThreshold: zeroThreshold,
-		PositiveBucket: metricdata.ExponentialBucket{Offset: offset, Counts: counts},
-		Exemplars:      traces,
+	all.DataPoints = append(all.DataPoints, &metrics.ExponentialHistogramDataPoint{
+		Attributes: attrs, StartTimeUnixNano: p.start, TimeUnixNano: p.at,
+		Count: h.Count(), Sum: &h.sum, Scale: schema, ZeroCount: h.At(0), ZeroThreshold: zeroThreshold,
+		Positive:  &metrics.ExponentialHistogramDataPoint_Buckets{Offset: offset, BucketCounts: counts},
+		Exemplars: traces,
 	})
-	*data = all
 }
 
-func traces(list []probe.Exemplar) []metricdata.Exemplar[float64] {
-	out := make([]metricdata.Exemplar[float64], len(list))
+func traces(list []probe.Exemplar) []*metrics.Exemplar {
+	out := make([]*metrics.Exemplar, len(list))
 	for i, e := range list {
-		out[i] = metricdata.Exemplar[float64]{Time: e.At, Value: e.Took.Seconds(), TraceID: e.Trace[:]}
+		out[i] = &metrics.Exemplar{TimeUnixNano: uint64(e.At.UnixNano()), Value: &metrics.Exemplar_AsDouble{AsDouble: e.Took.Seconds()}, TraceId: e.Trace[:]}
 	}
 	return out
 }
