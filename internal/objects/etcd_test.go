@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -22,7 +21,6 @@ import (
 // server is a real etcd of one node on loopback.
 type server struct {
 	URL  string
-	dir  string
 	args []string
 	cmd  *exec.Cmd
 }
@@ -30,30 +28,49 @@ type server struct {
 // startEtcd starts etcd and ends it with the test.
 func startEtcd(t *testing.T, args ...string) *server {
 	t.Helper()
+	return startCluster(t, 1, args...)[0]
+}
+
+// startCluster starts several members of one etcd.
+func startCluster(t *testing.T, n int, args ...string) []*server {
+	t.Helper()
 	testenv.Need(t, "etcd")
 	scheme := "http"
 	if strings.Contains(strings.Join(args, " "), "--cert-file") {
 		scheme = "https"
 	}
-	s := &server{URL: scheme + "://" + freePort(t), dir: filepath.Join(t.TempDir(), "etcd")}
-	peer := "http://" + freePort(t)
-	s.args = append([]string{
-		"--name=one", "--data-dir=" + s.dir, "--listen-client-urls=" + s.URL, "--advertise-client-urls=" + s.URL,
-		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=one=" + peer,
-		"--log-level=error", "--unsafe-no-fsync",
-	}, args...)
-	s.start(t)
-	t.Cleanup(s.kill)
-	return s
+	var members []*server
+	var peers, cluster []string
+	for i := range n {
+		peers = append(peers, "http://"+freePort(t))
+		cluster = append(cluster, fmt.Sprintf("m%d=%s", i, peers[i]))
+	}
+	var starting sync.WaitGroup
+	for i := range n {
+		s := &server{URL: scheme + "://" + freePort(t)}
+		s.args = append([]string{
+			fmt.Sprint("--name=m", i), "--data-dir=" + filepath.Join(t.TempDir(), "etcd"), "--listen-client-urls=" + s.URL, "--advertise-client-urls=" + s.URL,
+			"--listen-peer-urls=" + peers[i], "--initial-advertise-peer-urls=" + peers[i], "--initial-cluster=" + strings.Join(cluster, ","),
+			"--log-level=error", "--unsafe-no-fsync",
+		}, args...)
+		t.Cleanup(s.kill)
+		members = append(members, s)
+		starting.Go(func() { s.start(t) })
+	}
+	starting.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return members
 }
 
 func (s *server) start(t *testing.T) {
 	t.Helper()
 	s.cmd = exec.Command("etcd", s.args...)
-	s.cmd.Env = append(os.Environ(), "ETCD_UNSUPPORTED_ARCH=")
 	s.cmd.Stderr = t.Output()
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	host := strings.TrimPrefix(strings.TrimPrefix(s.URL, "https://"), "http://")
 	for range 400 {
@@ -65,7 +82,7 @@ func (s *server) start(t *testing.T) {
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	t.Fatal("etcd does not answer")
+	t.Error("etcd does not answer")
 }
 
 func healthy(url string) bool {
@@ -198,6 +215,42 @@ func TestEtcdGone(t *testing.T) {
 				t.Errorf("it took %v to say so, with a limit of 1 s", took)
 			}
 		})
+	}
+}
+
+// TestEtcdCluster loses members one by one: with two of three everything goes on,
+// with one of three nothing does, and that is said in time.
+func TestEtcdCluster(t *testing.T) {
+	members := startCluster(t, 3)
+	h, err := Etcd(EtcdConfig{Endpoints: []string{members[0].URL, members[1].URL, members[2].URL}, Timeout: 4 * time.Second}, "node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := h.Put(t.Context(), []byte("object"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	members[0].kill()
+	var marked error
+	for range 5 { // an election may be due
+		if marked = h.MarkGood(t.Context(), digest, ""); marked == nil {
+			break
+		}
+	}
+	if marked != nil {
+		t.Fatal("with two of three:", marked)
+	}
+	if o, err := h.LastGood(t.Context(), ""); err != nil || o.Digest != digest {
+		t.Error("with two of three:", err)
+	}
+	members[1].kill()
+	begin := time.Now()
+	var gone *UnavailableError
+	if err := h.MarkBad(t.Context(), digest, ""); !errors.As(err, &gone) || !gone.Temporary() {
+		t.Errorf("without a quorum: %v, want an UnavailableError", err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v to say so, with a limit of 4 s", took)
 	}
 }
 

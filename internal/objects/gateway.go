@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,16 +82,27 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	return fmt.Sprintf("etcd at %s does not answer: %v", strings.Join(e.Endpoints, ", "), e.Err)
+	return fmt.Sprintf("no answer from etcd at %s: %v", strings.Join(e.Endpoints, ", "), e.Err)
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// Temporary is true: the same may work later.
-func (e *UnavailableError) Temporary() bool { return true }
+// Temporary reports whether the same may work later.
+func (e *UnavailableError) Temporary() bool { return !e.certificates() }
+
+// certificates reports whether one side does not accept the other's certificate.
+func (e *UnavailableError) certificates() bool {
+	var refused *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var told *net.OpError // a "remote error", which the package keeps to itself
+	return errors.As(e.Err, &refused) || errors.As(e.Err, &alert) || errors.As(e.Err, &told) && told.Op == "remote error"
+}
 
 // Hint says what to look at.
 func (e *UnavailableError) Hint() string {
+	if e.certificates() {
+		return "etcd and this side do not accept each other's certificates: look at the authority, the certificate and its key"
+	}
 	return "see whether etcd is up and has a quorum: etcdctl endpoint health"
 }
 
@@ -153,7 +165,7 @@ func newGateway(cfg EtcdConfig) (gateway, error) {
 			DialContext:         (&net.Dialer{Timeout: g.timeout / 2}).DialContext,
 			TLSHandshakeTimeout: g.timeout / 2,
 			IdleConnTimeout:     time.Minute,
-			ForceAttemptHTTP2:   true,
+			TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/2 would hide why a certificate was refused
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // credentials stay where they are
 	}
