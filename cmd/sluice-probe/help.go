@@ -65,6 +65,6 @@ func limitMemory(env func(string) (string, bool)) {
 		debug.SetGCPercent(50)
 	}
 	if _, ok := env("GOMEMLIMIT"); !ok {
-		debug.SetMemoryLimit(32 << 20)
+		debug.SetMemoryLimit(20 << 20)
 	}
 }

@@ -30,25 +30,41 @@ import (
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
-// serviceEnv makes the test binary a service that is measured.
+// serviceEnv makes the test binary a service that is measured, at that many
+// addresses.
 const serviceEnv = "SLUICE_TEST_SERVICE"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(serviceEnv) == "" {
+	n, err := strconv.Atoi(os.Getenv(serviceEnv))
+	if err != nil {
 		os.Exit(m.Run())
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(l.Addr())
-	panic(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })))
+	serve(n)
 }
 
-// buildFlags are those of a release. Without the tag, a debugging page of gRPC
-// (which nothing here serves) brings text/template, whose reflection keeps every
-// method of every package: 3 MB.
-var buildFlags = []string{"-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w"}
+// serve answers at n addresses.
+func serve(n int) {
+	failed := make(chan error)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(l.Addr())
+		go func() {
+			failed <- http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }))
+		}()
+	}
+	panic(<-failed)
+}
+
+// inGroup starts a process in a control group; it ends with this one.
+func inGroup(dir *os.File) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
+}
+
+// buildFlags are those of a release.
+var buildFlags = []string{"-trimpath", "-ldflags", "-s -w"}
 
 // binary builds the daemon as it is shipped: without cgo, which it could not be
 // confined with.
@@ -234,7 +250,7 @@ func service(ts *testscript.TestScript, _ bool, _ []string) {
 	defer dir.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), serviceEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = inGroup(dir)
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())

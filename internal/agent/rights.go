@@ -24,10 +24,10 @@ func profile() (*confine.Profile, error) {
 	return p.Without(confine.StartOnly()...), nil
 }
 
-// keptCapabilities are those without which no other object could be loaded
-// (CAP_BPF; CAP_PERFMON, without which the verifier holds programs that compare
-// packet pointers to rules that fit no privileged one; CAP_NET_ADMIN for programs
-// that see packets) and attachments could not be listed (CAP_NET_ADMIN).
+// keptCapabilities are those without which a repair would fail. CAP_BPF makes
+// maps and loads programs; CAP_NET_ADMIN loads programs that see packets, and
+// lists what is attached; without CAP_PERFMON the verifier refuses arithmetic
+// with pointers into maps ("prohibited for !root").
 func keptCapabilities() []confine.Capability {
 	return []confine.Capability{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON}
 }
@@ -68,6 +68,9 @@ func (a *Agent) rights() (confine.Limits, error) {
 	if a.cfg.Pin != "" {
 		l.Write = append(l.Write, a.cfg.Pin)
 		l.Remove = append(l.Remove, filepath.Dir(a.cfg.Pin))
+	}
+	if a.cfg.Pprof {
+		l.Read = append(l.Read, "/proc/self/exe") // a profile names what was built
 	}
 	for _, address := range a.cfg.Listen {
 		if path, ok := strings.CutPrefix(address, "unix:"); ok {

@@ -54,6 +54,7 @@ func (a *Agent) put(o Object) (took time.Duration, err error) {
 type spare struct {
 	digest bpf.Digest
 	staged *probe.Staged
+	failed time.Time // when the last attempt to stage it failed
 }
 
 // take gives away what is staged if it is that object.
@@ -70,20 +71,21 @@ func (s *spare) take(digest bpf.Digest) *probe.Staged {
 // lock is free: the probe goes on being read and checked.
 func (a *Agent) prepare() {
 	a.mu.Lock()
-	want, have := a.good, a.spare.digest
+	want, have := a.good, a.spare
 	a.mu.Unlock()
-	if want.Digest() == have {
+	if want.Digest() == have.digest || time.Since(have.failed) < repairEvery {
 		return
 	}
 	staged, err := a.probe.Stage(want.Bytes, want.Digest())
-	if err != nil {
-		a.log.Warn("the last good object cannot be staged; a repair will try again", "err", err)
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.spare.close()
-	a.spare = spare{want.Digest(), staged}
+	if err != nil {
+		a.spare.failed = time.Now()
+		a.log.Warn("the last good object cannot be staged; a repair will try again", "err", err)
+		return
+	}
+	a.spare = spare{digest: want.Digest(), staged: staged}
 }
 
 func (s *spare) close() {

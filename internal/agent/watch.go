@@ -130,8 +130,8 @@ func (a *Agent) repair() error {
 	return a.probe.Check()
 }
 
-// repairEvery is how long a repair that did not help is not tried again: a
-// program beside ours, for example, is not ours to remove.
+// repairEvery is how long what did not help is not tried again: a program beside
+// ours, for example, is not ours to remove.
 const repairEvery = 10 * time.Second
 
 // shown is how long a mismatch that was repaired is still told: every reader
