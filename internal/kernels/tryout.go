@@ -40,11 +40,10 @@ func (t *tryout) run(ctx context.Context) error {
 	if _, err := exec.LookPath(emulator); err != nil {
 		return fmt.Errorf("%w: apt-get install --no-install-recommends qemu-system-x86", err)
 	}
-	guest, err := buildGuest(ctx)
+	files, err := build(ctx, map[string]string{"init": "internal/kernels/guest", "sluice-probe": "cmd/sluice-probe"})
 	if err != nil {
 		return err
 	}
-	files := []file{{name: "init", mode: modeRegular | modeExecute, data: guest}}
 	for _, name := range t.objects {
 		data, err := os.ReadFile(name)
 		if err != nil {
@@ -68,25 +67,28 @@ func (t *tryout) run(ctx context.Context) error {
 	return nil
 }
 
-// buildGuest compiles the program for the machines.
-func buildGuest(ctx context.Context) (_ []byte, err error) {
+// build compiles programs for the machines: files by name, packages of ours.
+func build(ctx context.Context, programs map[string]string) (files []file, err error) {
 	dir, err := os.MkdirTemp("", "sluice-kernels-")
 	if err != nil {
-		return nil, fmt.Errorf("making a folder for the guest: %w", err)
+		return nil, fmt.Errorf("making a folder for programs: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	file := filepath.Join(dir, "init")
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", file, "github.com/sluice-cd/sluice/internal/kernels/guest")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("building the guest: %w", err)
+	for name, folder := range programs {
+		to := filepath.Join(dir, name)
+		cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", to, "github.com/sluice-cd/sluice/"+folder)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("building %s: %w", folder, err)
+		}
+		data, err := os.ReadFile(to)
+		if err != nil {
+			return nil, fmt.Errorf("reading a program: %w", err)
+		}
+		files = append(files, file{name: name, mode: modeRegular | modeExecute, data: data})
 	}
-	guest, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the guest: %w", err)
-	}
-	return guest, nil
+	return files, nil
 }
 
 // tryAll runs a machine for each kernel, two at once. It returns what was found

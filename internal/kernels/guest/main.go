@@ -135,7 +135,7 @@ func allTrials() ([]trial, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return slices.Concat(doctorTrials(), probe, splitTrials(), bindTrials()), done, nil
+	return slices.Concat(doctorTrials(), probe, daemonTrials(), splitTrials(), bindTrials()), done, nil
 }
 
 // promised is the oldest kernel that an object says it is meant for.

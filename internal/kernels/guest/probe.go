@@ -140,9 +140,13 @@ func (m *measured) find(is func(probe.Workload) bool) (probe.Counts, error) {
 	return probe.Counts{}, nil
 }
 
-// eventually asks until there is no error, or returns the last one.
+// eventually asks until there is no error, or returns the last one after a while.
 func eventually(ctx context.Context, ask func() error) error {
-	const limit, pause = 3 * time.Second, 10 * time.Millisecond
+	return within(ctx, 3*time.Second, ask)
+}
+
+func within(ctx context.Context, limit time.Duration, ask func() error) error {
+	const pause = 10 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
