@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,6 +229,70 @@ func TestBPFLoadsIntoAProbe(t *testing.T) {
 	if !strings.Contains(stderr, "hint: is sluice-probe running?") {
 		t.Errorf("no probe: %s", stderr)
 	}
+}
+
+// TestBPFWithARealProbe lets a real, confined sluice-probe take an object and go
+// back.
+func TestBPFWithARealProbe(t *testing.T) {
+	group := testenv.TempCgroup(t)
+	dir, err := os.MkdirTemp("", "sluice") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	binary, target, history := filepath.Join(dir, "sluice-probe"), "unix:"+filepath.Join(dir, "p.sock"), "dir:"+filepath.Join(dir, "history")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../sluice-probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	object, key := signedProbe(t)
+	another := filepath.Join(dir, "another.o") // the same programs, other bytes
+	if err := os.WriteFile(another, append(probe.Object(), 0), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	wantStatus(t, 0, "bpf", "sign", another, "--key", filepath.Join(filepath.Dir(object), "keys", sign.KeyFile))
+	daemon := exec.Command(binary, "--cgroup", group, "--pin", "none", "--listen", target, "--history", history, "--key", key, "--node", "node-1")
+	daemon.Stderr = t.Output()
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = daemon.Process.Signal(syscall.SIGTERM)
+		_ = daemon.Wait()
+	}()
+	running := func(want []byte) {
+		t.Helper()
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			status, stdout, stderr := sluice(t, "bpf", "list", "--probe", target)
+			if status == 0 && strings.Contains(stdout, string(bpf.DigestOf(want))) && strings.Contains(stdout, group) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not run: %s%s", bpf.DigestOf(want), stdout, stderr)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	running(probe.Object())
+	wantStatus(t, 0, "bpf", "load", another, "--probe", target)
+	running(append(probe.Object(), 0))
+	wantStatus(t, 0, "bpf", "rollback", "--probe", target)
+	running(probe.Object())
+	stdout, _ := wantStatus(t, 0, "bpf", "history", "--history", history)
+	if !strings.Contains(stdout, string(bpf.DigestOf(append(probe.Object(), 0)))+"  not known to be good") {
+		t.Error(stdout)
+	}
+	wantStatus(t, 0, "bpf", "swap", string(bpf.DigestOf(append(probe.Object(), 0))), "--force", "--history", history, "--probe", target)
+	running(append(probe.Object(), 0))
+	foreign := filepath.Join(dir, "foreign.json")
+	wantStatus(t, 0, "bpf", "sign", object, "--new-key", filepath.Join(dir, "foreign"), "--bundle", foreign)
+	_, stderr := wantStatus(t, 5, "bpf", "load", object, "--bundle", foreign, "--probe", target)
+	if !strings.Contains(stderr, "signed by key") {
+		t.Error(stderr)
+	}
+	running(append(probe.Object(), 0))
 }
 
 func TestBPFListAndRollback(t *testing.T) {
