@@ -1,28 +1,33 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // MismatchError means that what is loaded is not what was loaded and verified.
 type MismatchError struct {
 	Program string // what it is about: a program,
-	Map     string // or a map
+	Map     string // or a map, or neither
 	What    string // of it
 	Want    string
 	Got     string
 }
 
 func (e *MismatchError) Error() string {
-	of := "program " + e.Program
-	if e.Map != "" {
-		of = "map " + e.Map
+	of := ""
+	switch {
+	case e.Program != "":
+		of = "program " + e.Program + ": "
+	case e.Map != "":
+		of = "map " + e.Map + ": "
 	}
-	return fmt.Sprintf("%s: %s is %s, expected %s", of, e.What, e.Got, e.Want)
+	return fmt.Sprintf("%s%s is %s, expected %s", of, e.What, e.Got, e.Want)
 }
 
 // deepEvery is how many calls of Check there are to one that reads the
@@ -79,12 +84,16 @@ func (w *Watch) DeepCheck() error {
 }
 
 func (w *Watch) checkProgram(p *watched) error {
+	detached := &MismatchError{Program: p.Name, What: "link", Want: "attached to " + w.path, Got: "detached"}
+	if p.link == nil { // it could not be made anew
+		return detached
+	}
 	info, err := p.link.Info()
 	if err != nil {
 		return fmt.Errorf("reading the link of program %s: %w", p.Name, err)
 	}
 	if cg := info.Cgroup(); cg == nil || cg.CgroupId != w.group {
-		return &MismatchError{Program: p.Name, What: "link", Want: "attached to " + p.AttachedTo, Got: "detached"}
+		return detached
 	}
 	if uint32(info.Program) != p.ID { // an id is not used again while we hold the program
 		return &MismatchError{Program: p.Name, What: "program in the kernel", Want: fmt.Sprintf("id %d, tag %s", p.ID, p.Tag), Got: whoIs(info.Program)}
@@ -119,6 +128,9 @@ func whoIs(id ebpf.ProgramID) string {
 // itself with a program's attach type.
 func (w *Watch) alone(p *watched, want ...ebpf.ProgramID) error {
 	attached, err := link.QueryPrograms(link.QueryOptions{Target: int(w.dir.Fd()), Attach: p.attach})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return &MismatchError{Program: p.Name, What: "control group " + w.path, Want: "there", Got: "removed"}
+	}
 	if err != nil {
 		return fmt.Errorf("asking what is attached to %s: %w", w.path, err)
 	}

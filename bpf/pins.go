@@ -33,75 +33,6 @@ const (
 	pinnedLink = "link_"
 )
 
-// BusyError means that another process holds a folder of pins.
-type BusyError struct{ Dir string }
-
-func (e *BusyError) Error() string {
-	return fmt.Sprintf("what is pinned at %s is held by another process", e.Dir)
-}
-
-// Hint says what to do about it.
-func (e *BusyError) Hint() string { return "stop the other one, or pin in another folder" }
-
-// OpenPins makes a folder for pins, if there is none yet, and holds it until
-// Close. The error is a *BusyError if another process has it.
-func OpenPins(dir string) (*Pins, error) {
-	if err := onBPFFS(dir); err != nil {
-		return nil, err
-	}
-	for {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("making the folder of pins: %w", err)
-		}
-		lock, err := os.Open(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // its last holder has just removed it
-		}
-		if err != nil {
-			return nil, fmt.Errorf("opening the folder of pins: %w", err)
-		}
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && still(dir, lock) {
-			return &Pins{dir: dir, lock: lock, files: map[string]uint64{}}, nil
-		}
-		_ = lock.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &BusyError{Dir: dir}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("locking the folder of pins: %w", err)
-		}
-	}
-}
-
-// onBPFFS checks that a folder is, or will be, on a BPF file system.
-func onBPFFS(dir string) error {
-	var fs unix.Statfs_t
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		err := unix.Statfs(at, &fs)
-		if errors.Is(err, unix.ENOENT) && at != filepath.Dir(at) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("looking for a BPF file system at %s: %w", at, err)
-		}
-		if fs.Type != unix.BPF_FS_MAGIC {
-			return fmt.Errorf("pinning at %s: %s is not on a BPF file system", dir, at)
-		}
-		return nil
-	}
-}
-
-// still reports whether a path leads to an open file.
-func still(path string, f *os.File) bool {
-	there, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	open, err := f.Stat()
-	return err == nil && os.SameFile(there, open)
-}
-
 func (p *Pins) path(name string) string { return filepath.Join(p.dir, name) }
 
 // names lists what is ours in the folder, links first.
@@ -169,20 +100,27 @@ func (p *Pins) pin(name string, what interface{ Pin(string) error }) error {
 
 // remember notes which file a pin is.
 func (p *Pins) remember(name string) error {
-	var stat unix.Stat_t
-	if err := unix.Stat(p.path(name), &stat); err != nil {
-		return err
+	id, err := p.inode(name)
+	if err == nil {
+		p.files[name] = id
 	}
-	p.files[name] = stat.Ino
-	return nil
+	return err
+}
+
+func (p *Pins) inode(name string) (uint64, error) {
+	var stat unix.Stat_t
+	err := unix.Fstatat(int(p.lock.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	return stat.Ino, err
 }
 
 // check finds a pin that is gone, or another file.
 func (p *Pins) check() error {
+	if !still(p.dir, p.lock) {
+		return &MismatchError{What: "folder " + p.dir, Want: "the one that pins were made in", Got: "gone, or another one"}
+	}
 	for name, want := range p.files {
-		var stat unix.Stat_t
-		err := unix.Stat(p.path(name), &stat)
-		if err == nil && stat.Ino == want {
+		is, err := p.inode(name)
+		if err == nil && is == want {
 			continue
 		}
 		e := &MismatchError{What: "file " + p.path(name), Want: "the pin that was made", Got: "another one"}
@@ -192,9 +130,10 @@ func (p *Pins) check() error {
 		case err != nil:
 			return fmt.Errorf("looking at pin %s: %w", p.path(name), err)
 		}
-		e.Program, _ = strings.CutPrefix(name, pinnedLink)
-		if m, ok := strings.CutPrefix(name, pinnedMap); ok {
-			e.Program, e.Map = "", m
+		if program, ok := strings.CutPrefix(name, pinnedLink); ok {
+			e.Program = program
+		} else {
+			e.Map = strings.TrimPrefix(name, pinnedMap)
 		}
 		return e
 	}

@@ -7,6 +7,10 @@
 // first can be signed and only the second can be attacked afterwards; [Watch]
 // compares the second with itself over time.
 //
+// On the way from one to the other a [Staged] is what the kernel has verified
+// and nothing runs yet: putting it in the place of what runs is then a matter of
+// microseconds. [Pins] keep maps and links when the process ends.
+//
 // The folders below hold one program each: the probe that measures, the
 // splitter that moves traffic, and the binder that lets two versions share
 // their ports.

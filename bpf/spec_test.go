@@ -159,7 +159,6 @@ func FuzzReadSpec(f *testing.F) {
 	f.Add(mover(f)[:300])
 	f.Add(with(mover(f), elf.EI_DATA, byte(elf.ELFDATA2MSB)))
 	f.Add([]byte(elf.ELFMAG))
-	f.Add(probe.Object())
 	f.Fuzz(func(t *testing.T, obj []byte) {
 		s, err := bpf.ReadSpec(obj)
 		var format *bpf.FormatError

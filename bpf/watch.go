@@ -103,6 +103,28 @@ func inode(f *os.File) (uint64, error) {
 	return stat.Ino, err
 }
 
+// follow finds a control group that was removed and made anew. The links to the
+// old one are of no use any more, though the kernel detaches them only later.
+func (w *Watch) follow() error {
+	var stat unix.Stat_t
+	if err := unix.Stat(w.path, &stat); err != nil || stat.Ino == w.group {
+		return nil // what is gone for good is found by put
+	}
+	dir, id, err := openGroup(w.path)
+	if err != nil {
+		return err
+	}
+	_ = w.dir.Close()
+	w.dir, w.group = dir, id
+	for _, p := range w.order {
+		if p.link != nil {
+			_ = p.link.Close()
+			p.link = nil
+		}
+	}
+	return nil
+}
+
 // put makes a link run a program, in one step. A link that is not there, or
 // that somebody has detached, is made.
 func (w *Watch) put(p *watched, prog *ebpf.Program) error {
@@ -151,6 +173,9 @@ func (w *Watch) took(s *Staged) error {
 // put right by it. After an error the old programs are in their places, as far
 // as the kernel lets them.
 func (w *Watch) Replace(s *Staged) error {
+	if err := w.follow(); err != nil {
+		return err
+	}
 	for i, p := range w.order {
 		err := w.put(p, s.Programs[p.Name])
 		if err == nil {

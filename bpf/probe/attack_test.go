@@ -181,6 +181,11 @@ var attacks = map[string]attack{
 	"a pinned map is removed": {do: func(t *testing.T, p *Probe, _ string) {
 		repin(t, p, "map_totals", nil)
 	}, of: "totals", what: "file", pinned: true},
+	"the folder of pins is moved away": {do: func(t *testing.T, p *Probe, _ string) {
+		if err := os.Rename(p.opts.Pin, p.opts.Pin+"-moved"); err != nil {
+			t.Fatal(err)
+		}
+	}, what: "folder", pinned: true},
 	"another link is pinned in its place": {do: func(t *testing.T, p *Probe, _ string) {
 		l, err := link.AttachCgroup(link.CgroupOptions{
 			Path: testenv.TempCgroup(t), Attach: ebpf.AttachCGroupInetEgress, Program: impostor(t, ebpf.AttachCGroupInetEgress),
@@ -242,6 +247,40 @@ func putRight(t *testing.T, s *service, p *Probe) {
 	c.answers(1, "GET")
 	if got, _ := total(t, p); got.Requests != 1 {
 		t.Errorf("counted %d after the swap, want 1", got.Requests)
+	}
+}
+
+func TestAGroupThatWasMadeAnewIsMeasuredAfterASwap(t *testing.T) {
+	s := start(t)
+	group := filepath.Join(s.parent, "short-lived")
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Load(Object(), bpf.DigestOf(Object()), Options{Pin: pinFolder(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	if err := p.Attach(group); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(group); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Swap(Object(), p.Digest()) // it may succeed as long as the kernel has not noticed
+	_ = found(t, p.Check())
+	if err := os.Mkdir(group, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// "removed", or "detached" as soon as the kernel has let go of the links
+	if e := found(t, p.Check()); e.Program == "" || e.Got != "removed" && e.Got != "detached" {
+		t.Errorf("Check says %v", e)
+	}
+	if err := p.Swap(Object(), p.Digest()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Check(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -92,6 +92,28 @@ func TestAPinnedProbeIsTakenOverUnderLoad(t *testing.T) {
 	}
 }
 
+func TestAnotherObjectOfTheSameLayoutTakesOver(t *testing.T) {
+	s := start(t)
+	opts := Options{Pin: pinFolder(t)}
+	left(t, s, opts)
+	p, err := Load(other(t), bpf.DigestOf(other(t)), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	if err := p.Attach(s.parent); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, s, 2)
+	counts(t, p, 5)
+	if ok, err := p.Inherited(); !ok || err != nil || p.Loaded().Digest != bpf.DigestOf(other(t)) {
+		t.Errorf("inherited %t, %v, loaded %s", ok, err, p.Loaded().Digest)
+	}
+	if err := p.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPinsStayUntilTheNextProbeIsAttached(t *testing.T) {
 	s := start(t)
 	opts := Options{Pin: pinFolder(t)}
