@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/image"
 	"github.com/sluice-cd/sluice/internal/objects"
 	"github.com/sluice-cd/sluice/internal/sign"
 	"github.com/sluice-cd/sluice/internal/sign/signtest"
@@ -132,6 +134,28 @@ func TestBPFThroughARegistry(t *testing.T) {
 		}
 		wantStatus(t, 0, "bpf", "verify", to, "--key", key)
 	}
+	// The image is signed for those who verify images; the object still comes back.
+	private := filepath.Join(filepath.Dir(key), sign.KeyFile)
+	wantStatus(t, 0, "bpf", "push", object, ref, "--insecure", "--image-key", private)
+	stored, err := image.PullEBPF(t.Context(), ref, runtime.GOARCH, image.PullOptions{Insecure: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := sign.OpenVerifier(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vouched := 0
+	for _, b := range stored.Bundles {
+		if _, err := v.Attestation(b, strings.TrimPrefix(stored.Digest, "sha256:"), sign.PredicateImage); err == nil {
+			vouched++
+		}
+	}
+	if len(stored.Bundles) != 2 || vouched != 1 {
+		t.Errorf("%d bundles, %d for the image, want 2 and 1", len(stored.Bundles), vouched)
+	}
+	wantStatus(t, 0, "bpf", "pull", ref, "--insecure", "--key", key, "--to", filepath.Join(t.TempDir(), "pulled.o"))
+
 	_, other := signedProbe(t)
 	to := filepath.Join(t.TempDir(), "refused.o")
 	wantStatus(t, 5, "bpf", "pull", ref, "--insecure", "--key", other, "--to", to)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/image"
+	"github.com/sluice-cd/sluice/internal/sign"
 )
 
 // place is where an object is distributed: a registry, or an OCI layout
@@ -65,14 +66,15 @@ func bpfPushCommand() *cobra.Command {
 	var o options
 	var e evidence
 	var to place
-	var bundle, layout, description string
+	var bundle, layout, description, imageKey string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use: "push OBJECT REF", Short: "Publish a signed object as an OCI image", Args: cobra.ExactArgs(2),
 		Long: `Push publishes an object with its signature: to a registry, or into an OCI layout
 directory (oci:DIR:TAG). The image has the layout of bpfman's bytecode images, or
 that of Inspektor Gadget; the signature is a referrer of it. The tag is set last,
-so whoever sees it can verify what it names.`,
+so whoever sees it can verify what it names. With --image-key the image itself is
+signed, too, for those who verify images (cosign verify).`,
 		Example: `  sluice bpf push probe.bpf.o registry.example/team/probe:v1
   sluice bpf push probe.bpf.o registry.example/team/probe-gadget:v1 --layout gadget
   sluice bpf push probe.bpf.o oci:out/objects:v1 --key cosign.pub     verify it first`,
@@ -101,11 +103,17 @@ so whoever sees it can verify what it names.`,
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
 			}
-			object := describeObject(filepath.Base(args[0]), description, raw, spec)
+			var signer *sign.Signer
+			if imageKey != "" {
+				if signer, err = openSigner(imageKey, ""); err != nil {
+					return err
+				}
+			}
+			object := signedObject{describeObject(filepath.Base(args[0]), description, raw, spec), signature, signer}
 			ctx, cancel := context.WithTimeout(cmd.Context(), to.timeout)
 			defer cancel()
 			report := pushReport{Object: args[0], Digest: spec.Digest, To: to.String(), Layout: layout}
-			if report.Image, err = publish(ctx, object, signature, layout, to, dryRun); err != nil {
+			if report.Image, err = object.publish(ctx, layout, to, dryRun); err != nil {
 				return err
 			}
 			if asJSON {
@@ -122,6 +130,7 @@ so whoever sees it can verify what it names.`,
 	e.add(cmd)
 	to.add(cmd)
 	cmd.Flags().StringVar(&bundle, "bundle", "", "file with the signature (default: OBJECT.sigstore.json)")
+	cmd.Flags().StringVar(&imageKey, "image-key", "", "private key to sign the image with, too")
 	cmd.Flags().StringVar(&layout, "layout", image.LayoutBPFMan, "layout of the image: bpfman or gadget")
 	cmd.Flags().StringVar(&description, "description", "", "what the object is for, for people")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be pushed, and push nothing")
@@ -129,9 +138,16 @@ so whoever sees it can verify what it names.`,
 	return cmd
 }
 
+// signedObject is an object with its signature, to be published.
+type signedObject struct {
+	image.EBPF
+	signature []byte
+	signer    *sign.Signer // of the image; nil: the image is not signed
+}
+
 // publish makes the image in a folder of its own and sends it from there.
-func publish(ctx context.Context, object image.EBPF, signature []byte, layout string, to place, dryRun bool) (digest string, err error) {
-	img, err := object.Image(layout)
+func (s signedObject) publish(ctx context.Context, layout string, to place, dryRun bool) (digest string, err error) {
+	img, err := s.Image(layout)
 	if err != nil {
 		return "", err
 	}
@@ -154,8 +170,20 @@ func publish(ctx context.Context, object image.EBPF, signature []byte, layout st
 	if digest, err = l.Write(img, tag); err != nil {
 		return "", err
 	}
-	if _, err := l.AttachBundle(digest, signature); err != nil {
+	if _, err := l.AttachBundle(digest, s.signature); err != nil {
 		return "", err
+	}
+	if s.signer != nil {
+		vouched, err := s.signer.Attest(ctx, sign.Statement{
+			Subjects:      []sign.Subject{{Name: to.String(), SHA256: strings.TrimPrefix(digest, "sha256:")}},
+			PredicateType: sign.PredicateImage, Predicate: struct{}{},
+		})
+		if err != nil {
+			return "", err
+		}
+		if _, err := l.AttachBundle(digest, vouched); err != nil {
+			return "", err
+		}
 	}
 	if to.ref == "" {
 		return digest, l.Tag(digest, to.tag)

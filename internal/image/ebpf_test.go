@@ -323,3 +323,18 @@ func TestPullSaysWhatIsWrong(t *testing.T) {
 		t.Errorf("a registry that never answers: %v after %v", err, time.Since(begin))
 	}
 }
+
+func FuzzReadTar(f *testing.F) {
+	l, err := newLayer(time.Unix(0, 0), entry{name: "probe.o", mode: 0o644, data: probeObject().Object})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(l.(*layer).compressed)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		name, object, err := readTar(bytes.NewReader(raw), "")
+		if err == nil && (name == "" || len(object) > maxEBPF) {
+			t.Errorf("%q with %d bytes", name, len(object))
+		}
+	})
+}

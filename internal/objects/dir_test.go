@@ -281,3 +281,22 @@ func fillDisk(dir string) error {
 	}
 	return nil
 }
+
+func FuzzDecodeLine(f *testing.F) {
+	line, err := encodeLine(Event{Digest: bpf.DigestOf(nil), Kind: Good, By: "node", Reason: "it works\n"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytes.TrimSuffix(line, []byte("\n")))
+	f.Add([]byte("0123456789abcdef {}"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		e, err := decodeLine(line)
+		if err != nil {
+			return
+		}
+		again, err := encodeLine(e)
+		if err != nil || bytes.Count(again, []byte("\n")) != 1 {
+			t.Errorf("%+v is written as %q, %v", e, again, err)
+		}
+	})
+}
