@@ -85,7 +85,6 @@ type Agent struct {
 	mismatch  mismatches
 	exemplars exemplars
 	traffic   window
-	own       ownTraffic
 	tested    bool
 
 	latest atomic.Pointer[Reading]
@@ -113,7 +112,7 @@ func newAgent(cfg Config) *Agent {
 // load puts the object into the kernel and proves that it counts.
 func (a *Agent) load() (err error) {
 	begin := time.Now()
-	a.probe, err = probe.Load(a.current.Bytes, a.current.Digest(), probe.Options{Workloads: a.cfg.Workloads, Pin: a.cfg.Pin, Stats: true})
+	a.probe, err = probe.Load(a.current.Bytes, a.current.Digest(), probe.Options{Workloads: a.cfg.Workloads, Outgoing: true, Pin: a.cfg.Pin, Stats: true})
 	if err != nil {
 		return fmt.Errorf("loading the probe (%s): %w", a.current.Origin, err)
 	}
@@ -160,7 +159,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
-	server := newServer(a.handler())
+	server := newServer(a.handler(), slog.NewLogLogger(a.log.Handler(), slog.LevelDebug))
 	for _, l := range listeners {
 		a.log.Info("listening", "on", l.where())
 		all.Go(func() {

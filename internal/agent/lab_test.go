@@ -31,12 +31,17 @@ import (
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
-// serviceEnv makes the test binary the service that is measured.
-const serviceEnv = "SLUICE_TEST_SERVICE"
+// What the test binary is besides: the service that is measured, or its clients.
+const (
+	serviceEnv = "SLUICE_TEST_SERVICE"
+	clientEnv  = "SLUICE_TEST_CLIENT"
+)
 
 func TestMain(m *testing.M) {
 	switch {
 	case SelfTestChild():
+	case os.Getenv(clientEnv) != "":
+		ask(os.Getenv(clientEnv))
 	case os.Getenv(serviceEnv) != "":
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -162,13 +167,20 @@ func (l *lab) serve() {
 	if err := os.Mkdir(group, 0o755); err != nil {
 		l.t.Fatal(err)
 	}
+	l.url = "http://" + l.child(group, serviceEnv+"=1")
+}
+
+// child runs the test binary in a control group, as something else, and returns
+// the first thing that it says.
+func (l *lab) child(group, env string) string {
+	l.t.Helper()
 	dir, err := os.Open(group)
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	defer dir.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), serviceEnv+"=1")
+	cmd.Env = append(os.Environ(), env)
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -180,9 +192,9 @@ func (l *lab) serve() {
 	l.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		l.t.Fatal("the service did not start")
+		l.t.Fatalf("%s did not start", env)
 	}
-	l.url = "http://" + lines.Text()
+	return lines.Text()
 }
 
 // request asks the service n times.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -192,14 +193,15 @@ func uidOf(c net.Conn) (uid uint32, known bool) {
 // peerKey is under what a request's context has its *conn.
 type peerKey struct{}
 
-// newServer makes a server that bears with slow and greedy clients.
-func newServer(h http.Handler) *http.Server {
+// newServer makes a server that bears with slow and greedy clients. What they do
+// wrong goes to the log.
+func newServer(h http.Handler, log *log.Logger) *http.Server {
 	var plain http.Protocols
 	plain.SetHTTP1(true) // HTTP/2 would be more code in a privileged process, for one request a second
 	return &http.Server{
 		Handler: h, Protocols: &plain,
 		ReadHeaderTimeout: headerLimit, ReadTimeout: requestLimit, WriteTimeout: requestLimit, IdleTimeout: idleLimit,
-		MaxHeaderBytes: maxHeader,
+		MaxHeaderBytes: maxHeader, ErrorLog: log,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if t, ok := c.(*tls.Conn); ok {
 				c = t.NetConn()

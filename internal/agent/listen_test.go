@@ -96,7 +96,7 @@ func TestGreedyClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") }))
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") }), nil)
 	server.ReadHeaderTimeout = 300 * time.Millisecond
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
@@ -133,7 +133,7 @@ func TestHeadersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(http.NotFoundHandler())
+	server := newServer(http.NotFoundHandler(), nil)
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
 	c, err := net.Dial("tcp", l.Addr().String())

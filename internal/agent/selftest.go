@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,45 +53,45 @@ func (e *SelfTestError) Hint() string {
 	return "is this process, or a control group that it may make, below the one that is measured (--cgroup)? In a container, mount the host's cgroup2 file system writable"
 }
 
-// ownTraffic is what self-tests made, which is not for anybody to see.
-type ownTraffic struct{ group uint64 }
-
-func (o ownTraffic) remove(s *probe.Snapshot) {
-	host := netip.MustParseAddr(selfTestHost)
-	for w := range s.Workloads {
-		if w.Addr.Addr() == host || o.group != 0 && w.Cgroup == o.group {
-			delete(s.Workloads, w)
-		}
-	}
+// isSelfTest reports whether a workload is what self-tests made, which is not for
+// anybody to see.
+func isSelfTest(w probe.Workload) bool {
+	return w.Addr.Addr() == netip.MustParseAddr(selfTestHost)
 }
 
-// selfTest proves that what is attached counts. Requests of this process to
-// itself will do if it is below the group that is measured; otherwise a child
-// makes them in a group of its own.
+// selfTest proves that what is attached counts. A server of this process will do
+// if it is below the group that is measured; otherwise a child serves in a group
+// of its own.
 func (a *Agent) selfTest() error {
-	addr, err := askOneself(nil)
+	addr, end, err := serveOneself()
 	if err != nil {
 		return fmt.Errorf("self-test: %w", err)
 	}
-	counted, err := a.counted(func(w probe.Workload) bool { return w.Addr == addr })
+	counted, err := a.countRequests(addr)
+	end()
 	if err != nil || counted == selfTestRequests {
 		return err
 	}
-	group, addr, err := selfTestChild(a.cfg.Cgroup)
+	addr, endChild, err := selfTestChild(a.cfg.Cgroup)
 	if err != nil {
 		return &SelfTestError{Sent: selfTestRequests, Counted: counted, Err: err}
 	}
-	a.own.group = group
-	counted, err = a.counted(func(w probe.Workload) bool { return w.Addr == addr && w.Cgroup == group })
-	if err == nil && counted != selfTestRequests {
-		err = &SelfTestError{Sent: selfTestRequests, Counted: counted}
+	counted, err = a.countRequests(addr)
+	if err := errors.Join(err, endChild()); err != nil {
+		return err
 	}
-	return err
+	if counted != selfTestRequests {
+		return &SelfTestError{Sent: selfTestRequests, Counted: counted}
+	}
+	return nil
 }
 
-// counted reads how many requests a workload has answered. The last answer may
-// be counted a moment after it has arrived.
-func (a *Agent) counted(is func(probe.Workload) bool) (n uint64, err error) {
+// countRequests sends requests and reads how many the probe has counted. The
+// last answer may be counted a moment after it has arrived.
+func (a *Agent) countRequests(addr netip.AddrPort) (n uint64, err error) {
+	if err := request(addr); err != nil {
+		return 0, fmt.Errorf("self-test: %w", err)
+	}
 	for range 20 {
 		snap, err := a.probe.Snapshot()
 		if err != nil {
@@ -100,7 +99,7 @@ func (a *Agent) counted(is func(probe.Workload) bool) (n uint64, err error) {
 		}
 		n = 0
 		for w, c := range snap.Workloads {
-			if is(w) {
+			if w.Addr == addr {
 				n += c.Requests
 			}
 		}
@@ -112,75 +111,102 @@ func (a *Agent) counted(is func(probe.Workload) bool) (n uint64, err error) {
 	return n, nil
 }
 
-// askOneself makes requests to a server of this process and returns its address.
-func askOneself(told io.Writer) (netip.AddrPort, error) {
+// serveOneself answers requests until end is called.
+func serveOneself() (addr netip.AddrPort, end func(), err error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(selfTestHost, "0"))
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("listening on loopback: %w", err)
+		return addr, nil, fmt.Errorf("listening on loopback: %w", err)
 	}
-	server := http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: selfTestLimit}
+	server := &http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: selfTestLimit}
 	go func() { _ = server.Serve(l) }()
-	defer server.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort(), func() { _ = server.Close() }, nil
+}
+
+func request(addr netip.AddrPort) error {
 	client := http.Client{Timeout: selfTestLimit, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for range selfTestRequests {
-		resp, err := client.Get("http://" + l.Addr().String())
+		resp, err := client.Get("http://" + addr.String())
 		if err != nil {
-			return netip.AddrPort{}, err
+			return err
 		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-			return netip.AddrPort{}, err
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			return err
 		}
-		_ = resp.Body.Close()
 	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	if told != nil {
-		err = json.NewEncoder(told).Encode(addr)
-	}
-	return addr, err
+	return nil
 }
 
-// SelfTestChild makes requests to itself and returns true if that is what this
+// SelfTestChild serves, and returns true at the end, if that is what this
 // process was started for: see selfTest. It has to be the first thing in main.
 func SelfTestChild() bool {
 	if os.Getenv(selfTestEnv) == "" {
 		return false
 	}
-	if _, err := askOneself(os.Stdout); err != nil {
+	addr, end, err := serveOneself()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Println(addr)
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has enough, or is gone
+	end()
 	return true
 }
 
-// selfTestChild runs this program again in a control group of its own below the
-// one that is measured, and removes the group again.
-func selfTestChild(parent string) (id uint64, addr netip.AddrPort, err error) {
+// selfTestChild runs this program again as a server in a control group of its
+// own, below the one that is measured, until end is called.
+func selfTestChild(parent string) (addr netip.AddrPort, end func() error, err error) {
 	group, err := cgroup.Create(filepath.Join(parent, fmt.Sprint(selfTestPrefix, os.Getpid())))
 	if err != nil {
-		return 0, addr, err
+		return addr, nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), selfTestLimit)
-	defer cancel()
-	defer func() { err = errors.Join(err, group.Remove(ctx)) }()
-	if id, err = group.ID(); err != nil {
-		return 0, addr, err
+	end = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), selfTestLimit)
+		defer cancel()
+		return group.Remove(ctx) // ends what is in it
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
 	dir, err := os.Open(string(group))
 	if err != nil {
-		return 0, addr, err
+		return addr, nil, err
 	}
 	defer dir.Close()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = []string{selfTestEnv + "=1"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	in, err := cmd.StdinPipe() // open for as long as this process lives
+	if err != nil {
+		return addr, nil, err
+	}
 	var wrong bytes.Buffer
 	cmd.Stderr = &wrong
-	out, err := cmd.Output()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return 0, addr, fmt.Errorf("%w: %s", err, bytes.TrimSpace(wrong.Bytes()))
+		return addr, nil, err
 	}
-	return id, addr, json.Unmarshal(out, &addr)
+	if err := cmd.Start(); err != nil {
+		return addr, nil, err
+	}
+	var line string
+	if _, err := fmt.Fscanln(out, &line); err != nil {
+		_ = in.Close()
+		_ = cmd.Wait()
+		return addr, nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(wrong.Bytes()))
+	}
+	stop := end
+	end = func() error {
+		_ = in.Close()
+		_ = cmd.Wait() // it may have been ended by its group
+		return stop()
+	}
+	addr, err = netip.ParseAddrPort(line)
+	return addr, end, err
 }
 
 // CleanSelfTests removes the control groups of self-tests that were killed.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ func (a *Agent) look() (*Reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the probe: %w", err)
 	}
-	a.own.remove(&snap)
+	maps.DeleteFunc(snap.Workloads, func(w probe.Workload, _ probe.Counts) bool { return isSelfTest(w) })
 	found, err := a.probe.Exemplars()
 	if err != nil {
 		return nil, fmt.Errorf("reading exemplars: %w", err)
