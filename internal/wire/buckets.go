@@ -31,60 +31,85 @@ type bucket struct {
 	n     uint64
 }
 
-// readBuckets appends the buckets that are not empty to dst. It returns what is
-// wrong with them, "" if nothing is.
+// reading is a histogram as counts by bucket, of which left are not zero.
+type reading struct {
+	counts [histogram.Buckets]uint64
+	left   int
+}
+
+// set makes an empty reading one of these buckets.
+func (r *reading) set(list []bucket) {
+	for _, b := range list {
+		r.counts[b.index] = b.n
+	}
+	r.left = len(list)
+}
+
+// clear makes it empty again.
+func (r *reading) clear() {
+	if r.left > 0 {
+		*r = reading{}
+	}
+}
+
+// What readBuckets finds wrong.
+const (
+	cutOff   = "a number is cut off or longer than 64 bits"
+	badGap   = "a 0 is not followed by a number of empty buckets"
+	tooMany  = "it has more than 834 buckets"
+	tooLarge = "its counts exceed 64 bits"
+	shrunk   = "a bucket shrank" // not wrong by itself, but not a later reading
+)
+
+// readBuckets appends the buckets to dst in which a histogram has more than an
+// earlier reading, and how many more; the reading is empty afterwards. It
+// returns what is wrong, "" if nothing is.
 //
 // A merge of many nodes spends its time here, so numbers of one and two bytes,
 // which most counts are, are read without a call.
-func readBuckets(dst []bucket, p []byte) ([]bucket, string) {
+func readBuckets(dst []bucket, p []byte, before *reading) ([]bucket, string) {
 	var total uint64
-	for i := 0; len(p) > 0; {
-		n, size := uint64(p[0]), 1
+	for i, at := 0, 0; at < len(p); i++ {
+		n := uint64(p[at])
 		switch {
 		case n < 0x80:
-		case len(p) > 1 && p[1] < 0x80:
-			n, size = n&0x7f|uint64(p[1])<<7, 2
+			at++
+		case at+1 < len(p) && p[at+1] < 0x80:
+			n = n&0x7f | uint64(p[at+1])<<7
+			at += 2
 		default:
-			if n, size = protowire.ConsumeVarint(p); size < 0 {
-				return dst, "a number is cut off or longer than 64 bits"
+			var size int
+			if n, size = protowire.ConsumeVarint(p[at:]); size < 0 {
+				return dst, cutOff
 			}
+			at += size
 		}
-		p = p[size:]
 		if n == 0 {
-			skip, size := protowire.ConsumeVarint(p)
+			skip, size := protowire.ConsumeVarint(p[at:])
 			if size < 0 || skip == 0 || skip > uint64(histogram.Buckets-i) {
-				return dst, "a 0 is not followed by a number of empty buckets"
+				return dst, badGap
 			}
-			p, i = p[size:], i+int(skip)
+			at, i = at+size, i+int(skip)-1
 			continue
 		}
 		if i >= histogram.Buckets {
-			return dst, "it has more than 834 buckets"
+			return dst, tooMany
 		}
 		if total += n; total < n {
-			return dst, "its counts exceed 64 bits"
+			return dst, tooLarge
 		}
-		dst = append(dst, bucket{i, n})
-		i++
+		if old := before.counts[i]; old > 0 {
+			if old > n {
+				return dst, shrunk
+			}
+			n, before.counts[i], before.left = n-old, 0, before.left-1
+		}
+		if n > 0 {
+			dst = append(dst, bucket{i, n})
+		}
+	}
+	if before.left > 0 {
+		return dst, shrunk
 	}
 	return dst, ""
-}
-
-// subBuckets takes the buckets prev away from now, both in ascending order, and
-// leaves in now those that are not empty. It reports false when prev has more.
-func subBuckets(now, prev []bucket) ([]bucket, bool) {
-	kept := now[:0]
-	for _, b := range now {
-		if len(prev) > 0 && prev[0].index <= b.index {
-			if prev[0].index < b.index || prev[0].n > b.n {
-				return kept, false
-			}
-			b.n -= prev[0].n
-			prev = prev[1:]
-		}
-		if b.n > 0 {
-			kept = append(kept, b)
-		}
-	}
-	return kept, len(prev) == 0
 }

@@ -4,55 +4,40 @@ import (
 	"fmt"
 
 	"github.com/sluice-cd/sluice/bpf/probe"
-	"github.com/sluice-cd/sluice/internal/histogram"
 )
 
 // Decode reads what Encode wrote. The error is a *FormatError.
 func Decode(b []byte) (Status, error) {
-	workloads := map[probe.Workload]probe.Counts{}
-	var w workload
-	s, err := read(b, &w, func() {
-		var c probe.Counts
-		w.addTo(&c)
-		add(&c.Latency, w.latency)
-		add(&c.Complete, w.complete)
-		workloads[w.key] = c
-	})
+	s, list, err := read(b, nil)
 	if err != nil {
 		return Status{}, err
 	}
-	s.Workloads = workloads
+	s.Workloads = make(map[probe.Workload]probe.Counts, len(list))
+	var more increase
+	for i := range list {
+		more.reset()
+		if err := more.append(&list[i], &absent); err != nil {
+			return Status{}, err.in(i)
+		}
+		var c probe.Counts
+		more.addTo(&c, 0)
+		s.Workloads[list[i].key] = c
+	}
 	return s, nil
 }
 
-func add(h *histogram.Histogram, list []bucket) {
-	for _, b := range list {
-		h.Add(b.index, b.n)
-	}
-}
-
-// read reads everything but the workloads. Those it reads into w one after the
-// other, and calls seen for each.
-func read(b []byte, w *workload, seen func()) (Status, error) {
+// read reads everything but the workloads, which it appends to list. Their
+// histograms are not looked at.
+func read(b []byte, list []workload) (Status, []workload, error) {
 	var s Status
-	var before probe.Workload
-	count := 0
 	r := reader{rest: b}
 	for r.next() {
 		switch r.num {
 		case snapshotExemplars:
 			s.Exemplars = append(s.Exemplars, message(&r, "exemplars", len(s.Exemplars), r.each("exemplars"), readExemplar))
 		case snapshotWorkloads:
-			message(&r, "workloads", count, r.each("workloads"), w.read)
-			if count > 0 && order(before, w.key) >= 0 {
-				r.fail(fmt.Sprintf("workloads[%d].key", count), "is not above the one before")
-			}
-			if before, count = w.key, count+1; count > MaxWorkloads {
-				r.fail("workloads", fmt.Sprintf("are more than %d", MaxWorkloads))
-			}
-			if r.err == nil {
-				seen()
-			}
+			list = append(list, message(&r, "workloads", len(list), r.each("workloads"), readWorkload))
+			checkOrder(&r, list)
 		default:
 			s.readOne(&r)
 		}
@@ -61,9 +46,20 @@ func read(b []byte, w *workload, seen func()) (Status, error) {
 	r.need("at_unix_nano", snapshotAt)
 	r.need("start", snapshotStart)
 	if r.err != nil {
-		return Status{}, r.err
+		return Status{}, list, r.err
 	}
-	return s, nil
+	return s, list, nil
+}
+
+// checkOrder checks the last workload of a list.
+func checkOrder(r *reader, list []workload) {
+	last := len(list) - 1
+	if last > 0 && order(list[last-1].key, list[last].key) >= 0 {
+		r.fail(fmt.Sprintf("workloads[%d].key", last), "is not above the one before")
+	}
+	if last == MaxWorkloads {
+		r.fail("workloads", fmt.Sprintf("are more than %d", MaxWorkloads))
+	}
 }
 
 // readOne reads a field that is there once.

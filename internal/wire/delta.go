@@ -18,10 +18,6 @@ func (e *ResetError) Error() string {
 	return fmt.Sprintf("the counters of node %q are not those of the reading before: %s", e.Node, e.What)
 }
 
-func shrank(node string, w probe.Workload) error {
-	return &ResetError{node, fmt.Sprintf("a counter of control group %d at %s shrank", w.Cgroup, w.Addr)}
-}
-
 // sameRun compares the Starts of two readings.
 func sameRun(prev, now *Status) error {
 	switch {
@@ -51,7 +47,7 @@ func Delta(prev, now *Status) (Status, error) {
 		before := prev.Workloads[w]
 		between, ok := subCounts(&c, &before)
 		if !ok {
-			return Status{}, shrank(now.Node, w)
+			return Status{}, (&wrong{what: shrunk}).of(0, now.Node, w)
 		}
 		d.Workloads[w] = between
 	}

@@ -80,6 +80,10 @@ func TestReadingsOfDifferentCountersAreAReset(t *testing.T) {
 		if merged == nil || merged.Error() != err.Error() || len(sums) > 0 {
 			t.Errorf("%s: Merge says %v and leaves %d sums, Delta says %v", name, merged, len(sums), err)
 		}
+		// Nothing of a merge that failed is left for the next one.
+		if _, err := wire.Merge(sums, nil, wire.Encode(nil, &now), byGroup); err != nil || *sums[w.Cgroup] != now.Workloads[w] {
+			t.Errorf("%s: the next merge is spoilt: %v", name, err)
+		}
 	}
 }
 
@@ -124,6 +128,15 @@ func add(sum *probe.Counts, c probe.Counts) {
 		if pair[0].IsZero() || (!pair[1].IsZero() && pair[1].Before(*pair[0])) {
 			*pair[0] = *pair[1]
 		}
+	}
+}
+
+func TestAnEarlierReadingThatIsNone(t *testing.T) {
+	s := sample(1, 2)
+	var format *wire.FormatError
+	_, err := wire.Merge(map[uint64]*probe.Counts{}, []byte("x"), wire.Encode(nil, &s), byGroup)
+	if !errors.As(err, &format) || !strings.HasPrefix(err.Error(), "the reading before: ") {
+		t.Errorf("%v, want a FormatError of the reading before", err)
 	}
 }
 

@@ -21,24 +21,30 @@ import (
 func Merge[K comparable](into map[K]*probe.Counts, prev, now []byte, key func(node string, w probe.Workload) (K, bool)) (Status, error) {
 	m := mergers.Get().(*merger)
 	defer mergers.Put(m)
-	s, err := m.between(prev, now)
+	s, err := m.read(prev, now)
 	if err != nil {
 		return Status{}, err
 	}
-	for i := range m.now {
+	m.more.reset()
+	var keys []K
+	for i := range m.now { // nothing is added before all is read
 		w := &m.now[i]
 		k, ok := key(s.Node, w.key)
 		if !ok {
 			continue
 		}
+		if err := m.more.append(w, m.before(w.key)); err != nil {
+			return Status{}, err.of(i, s.Node, w.key)
+		}
+		keys = append(keys, k)
+	}
+	for i, k := range keys {
 		sum := into[k]
 		if sum == nil {
 			sum = new(probe.Counts)
 			into[k] = sum
 		}
-		w.addTo(sum)
-		add(&sum.Latency, w.latency)
-		add(&sum.Complete, w.complete)
+		m.more.addTo(sum, i)
 	}
 	return s, nil
 }
@@ -62,26 +68,27 @@ type NodeCgroup struct {
 // merger is the memory that one Merge needs, for the next one to use again.
 type merger struct {
 	prev, now []workload
-	next      workload
+	more      increase
+	rest      []workload // of prev, still to be looked at
 }
 
 var mergers = sync.Pool{New: func() any { return new(merger) }}
 
-// between reads both readings and leaves the difference in m.now.
-func (m *merger) between(prev, now []byte) (Status, error) {
-	m.prev, m.now = m.prev[:0], m.now[:0]
-	s, err := read(now, &m.next, func() { m.now = keep(m.now, &m.next) })
-	if err != nil || prev == nil {
+// read reads both readings. It returns what now says, less what prev counted.
+func (m *merger) read(prev, now []byte) (s Status, err error) {
+	if s, m.now, err = read(now, m.now[:0]); err != nil {
 		return s, err
 	}
-	before, err := read(prev, &m.next, func() { m.prev = keep(m.prev, &m.next) })
-	if err != nil {
+	m.rest = nil
+	if prev == nil {
+		return s, nil
+	}
+	var before Status
+	if before, m.prev, err = read(prev, m.prev[:0]); err != nil {
 		return s, fmt.Errorf("the reading before: %w", err)
 	}
+	m.rest = m.prev
 	if err := sameRun(&before, &s); err != nil {
-		return s, err
-	}
-	if err := m.sub(s.Node); err != nil {
 		return s, err
 	}
 	if !subTotals(&s, &before) {
@@ -90,41 +97,14 @@ func (m *merger) between(prev, now []byte) (Status, error) {
 	return s, nil
 }
 
-// keep appends a workload, which gets the buffers of the one whose place it
-// takes.
-func keep(list []workload, w *workload) []workload {
-	if len(list) < cap(list) {
-		list = list[:len(list)+1]
-	} else {
-		list = append(list, workload{})
+// before is a workload in the earlier reading, an empty one if it was not
+// there. It is asked for workloads in ascending order.
+func (m *merger) before(w probe.Workload) *workload {
+	for len(m.rest) > 0 && order(m.rest[0].key, w) < 0 {
+		m.rest = m.rest[1:]
 	}
-	last := &list[len(list)-1]
-	*last, *w = *w, *last
-	return list
-}
-
-// sub takes the workloads prev away from now. Both are in ascending order.
-func (m *merger) sub(node string) error {
-	prev := m.prev
-	for i := range m.now {
-		w := &m.now[i]
-		for len(prev) > 0 && order(prev[0].key, w.key) < 0 {
-			prev = prev[1:]
-		}
-		if len(prev) == 0 || prev[0].key != w.key {
-			continue
-		}
-		if !w.sub(&prev[0]) {
-			return shrank(node, w.key)
-		}
+	if len(m.rest) > 0 && m.rest[0].key == w {
+		return &m.rest[0]
 	}
-	return nil
-}
-
-// sub takes an earlier reading of the same workload away.
-func (w *workload) sub(prev *workload) bool {
-	var latency, complete bool
-	w.latency, latency = subBuckets(w.latency, prev.latency)
-	w.complete, complete = subBuckets(w.complete, prev.complete)
-	return latency && complete && w.tally.sub(&prev.tally)
+	return &absent
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/sluice-cd/sluice/bpf/probe"
 )
 
-// workload is a workload as it comes: numbers, and the buckets that are not
-// empty. It is used again for the next one, so that a merge of many nodes
-// allocates nothing for each.
+// workload is a workload as it comes. Its histograms are read when they are
+// needed, which for most readers means not all of them.
 type workload struct {
 	key probe.Workload
 	tally
-	latency, complete []bucket
+	latency, complete []byte
 }
 
-// read reads a workload in the place of the one that w holds.
-func (w *workload) read(r *reader) *workload {
-	*w = workload{latency: w.latency[:0], complete: w.complete[:0]}
+// absent is a workload that was not there; nobody changes it.
+var absent workload
+
+func readWorkload(r *reader) (w workload) {
 	for r.next() {
 		switch r.num {
 		case workloadKey:
@@ -31,9 +31,9 @@ func (w *workload) read(r *reader) *workload {
 		case workloadGRPC:
 			r.numbers("grpc", w.grpc[:])
 		case workloadLatency:
-			w.latency = r.buckets("latency", w.latency)
+			w.latency = r.bytes("latency")
 		case workloadComplete:
-			w.complete = r.buckets("complete", w.complete)
+			w.complete = r.bytes("complete")
 		case workloadFirst:
 			w.first = r.instant("first_unix_nano")
 		case workloadFirstError:
@@ -54,14 +54,6 @@ func (w *workload) readSum(r *reader) {
 	case i >= 0 && i < latencySum:
 		w.sums[i] = r.uint(scalars[i].name)
 	}
-}
-
-func (r *reader) buckets(name string, dst []bucket) []bucket {
-	list, wrong := readBuckets(dst, r.bytes(name))
-	if wrong != "" {
-		r.fail(name, wrong)
-	}
-	return list
 }
 
 func readKey(r *reader) (w probe.Workload) {
