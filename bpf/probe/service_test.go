@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +24,11 @@ import (
 )
 
 // serviceEnv makes the test binary the service that is measured.
-const serviceEnv = "SLUICE_TEST_SERVICE"
+const (
+	serviceEnv = "SLUICE_TEST_SERVICE"
+	inNewNetns = "netns"
+	listenEnv  = "SLUICE_TEST_LISTEN"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(serviceEnv) != "" {
@@ -35,29 +41,67 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// serve answers on IPv4, IPv6, and on a socket that accepts with the first data.
+// serve answers on IPv4, IPv6, and on a socket that accepts with the first data:
+// HTTP/1.x and, with prior knowledge, HTTP/2; and gRPC. The last line that it
+// prints is a listening socket that it leaves to its parent.
 func serve() error {
-	deferred := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		_ = c.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5)
-		})
-		return err
-	}}
-	deferred.SetMultipathTCP(false)
-	server := http.Server{Handler: handler(), ReadHeaderTimeout: time.Minute}
+	if os.Getenv(serviceEnv) == inNewNetns {
+		if err := bringUp("lo"); err != nil {
+			return err
+		}
+	}
+	web := newWebServer()
 	done := make(chan error)
 	for _, l := range []struct {
-		config net.ListenConfig
-		addr   string
-	}{{addr: "127.0.0.1:0"}, {addr: "[::1]:0"}, {deferred, "127.0.0.1:0"}} {
-		listener, err := l.config.Listen(context.Background(), "tcp", l.addr)
+		option, value int
+		addr          string
+		serve         func(net.Listener) error
+	}{
+		{unix.SO_REUSEPORT, 1, cmp.Or(os.Getenv(listenEnv), "127.0.0.1:0"), web.Serve},
+		{unix.SO_REUSEADDR, 1, "[::1]:0", web.Serve},
+		{unix.TCP_DEFER_ACCEPT, 5, "127.0.0.1:0", web.Serve},
+		{unix.SO_REUSEADDR, 1, "127.0.0.1:0", serveGRPC},
+	} {
+		listener, err := listen(l.addr, l.option, l.value)
 		if err != nil {
 			return err
 		}
 		fmt.Println(listener.Addr())
-		go func() { done <- server.Serve(listener) }()
+		go func() { done <- l.serve(listener) }()
 	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{})
+	}
+	if err == nil {
+		err = unix.Listen(fd, 4096)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(fd)
 	return <-done
+}
+
+func newWebServer() *http.Server {
+	s := &http.Server{Handler: handler(), ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols)}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	return s
+}
+
+// listen listens with a socket option. Plain TCP has them all.
+func listen(addr string, option, value int) (net.Listener, error) {
+	level := unix.SOL_SOCKET
+	if option == unix.TCP_DEFER_ACCEPT {
+		level = unix.IPPROTO_TCP
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		_ = c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) })
+		return err
+	}}
+	config.SetMultipathTCP(false)
+	return config.Listen(context.Background(), "tcp", addr)
 }
 
 func handler() http.Handler {
@@ -122,28 +166,49 @@ func raw(w http.ResponseWriter, r *http.Request) {
 
 // service is a child process in a control group of its own.
 type service struct {
-	group, parent  string
-	v4, v6, defer4 string
-	kill           func()
+	group, parent        string
+	v4, v6, defer4, grpc string
+	raw                  net.Listener // of the service's, but the test accepts; at any address of IPv4
+	pid                  int
+	kill                 func()
+}
+
+// place is where a service runs; the zero value: anywhere.
+type place struct {
+	group  string // an existing control group
+	listen string // the address of v4
+	netns  bool   // a network namespace of its own
 }
 
 func start(t testing.TB) *service {
 	t.Helper()
+	return startAt(t, place{})
+}
+
+func startAt(t testing.TB, at place) *service {
+	t.Helper()
 	testenv.NeedRoot(t)
-	s := &service{parent: testenv.TempCgroup(t)}
-	s.group = s.parent + "/service"
-	if err := os.Mkdir(s.group, 0o755); err != nil {
-		t.Fatal(err)
+	if at.group == "" {
+		at.group = testenv.TempCgroup(t) + "/service"
+		if err := os.Mkdir(at.group, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
+	s := &service{parent: filepath.Dir(at.group), group: at.group}
 	dir, err := os.Open(s.group)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer dir.Close()
+	pidfd := -1
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), serviceEnv+"=1")
+	cmd.Env = append(os.Environ(), serviceEnv+"=1", listenEnv+"="+at.listen)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL, PidFD: &pidfd}
+	if at.netns {
+		cmd.Env = append(cmd.Env, serviceEnv+"="+inNewNetns)
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNET
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -151,19 +216,42 @@ func start(t testing.TB) *service {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	defer unix.Close(pidfd)
+	s.pid = cmd.Process.Pid
 	s.kill = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
 	t.Cleanup(s.kill)
+	var fd string
 	lines := bufio.NewScanner(out)
-	for _, addr := range []*string{&s.v4, &s.v6, &s.defer4} {
+	for _, line := range []*string{&s.v4, &s.v6, &s.defer4, &s.grpc, &fd} {
 		if !lines.Scan() {
 			t.Fatal("the service did not start")
 		}
-		*addr = lines.Text()
+		*line = lines.Text()
 	}
+	s.raw = taken(t, pidfd, fd)
 	return s
+}
+
+// taken is a listening socket of another process, which the test may use as its
+// own. To the kernel it stays in the control group where it was made.
+func taken(t testing.TB, pidfd int, number string) net.Listener {
+	t.Helper()
+	theirs, _ := strconv.Atoi(number)
+	fd, err := unix.PidfdGetfd(pidfd, theirs, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
 // watch attaches a probe to the service.
@@ -189,15 +277,52 @@ func total(t testing.TB, p *Probe) (Counts, Snapshot) {
 	}
 	var sum Counts
 	for _, c := range snap.Workloads {
-		sum.Requests += c.Requests
-		sum.Aborted += c.Aborted
-		sum.Retransmits += c.Retransmits
-		for i, n := range c.Classes {
-			sum.Classes[i] += n
-		}
-		sum.Latency.Merge(&c.Latency)
+		sum.merge(&c)
 	}
 	return sum, snap
+}
+
+// eventually reads the counts until they are as wanted, for two seconds at most:
+// what happens at the end of an exchange is seen a little later. A loss fails the
+// test.
+func eventually(t testing.TB, p *Probe, good func(Counts) bool) Counts {
+	t.Helper()
+	got, snap := total(t, p)
+	for deadline := time.Now().Add(2 * time.Second); !good(got) && time.Now().Before(deadline); got, snap = total(t, p) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	snap.Loss.Exemplars = 0
+	if snap.Loss != (Loss{}) {
+		t.Errorf("lost %+v", snap.Loss)
+	}
+	return got
+}
+
+// merge adds what another workload counted.
+func (c *Counts) merge(o *Counts) {
+	for _, n := range []struct{ sum, more *uint64 }{
+		{&c.Begun, &o.Begun},
+		{&c.Requests, &o.Requests},
+		{&c.Aborted, &o.Aborted},
+		{&c.Truncated, &o.Truncated},
+		{&c.Connections, &o.Connections},
+		{&c.Resets, &o.Resets},
+		{&c.Segments, &o.Segments},
+		{&c.Retransmits, &o.Retransmits},
+		{&c.BytesIn, &o.BytesIn},
+		{&c.BytesOut, &o.BytesOut},
+	} {
+		*n.sum += *n.more
+	}
+	for i, n := range o.Classes {
+		c.Classes[i] += n
+	}
+	for i, n := range o.GRPC {
+		c.GRPC[i] += n
+	}
+	c.LatencySum += o.LatencySum
+	c.Latency.Merge(&o.Latency)
+	c.Complete.Merge(&o.Complete)
 }
 
 // conn is a client that decides what goes into which segment.
