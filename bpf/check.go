@@ -172,7 +172,7 @@ func (w *Watch) unoccupied() error {
 }
 
 func (m *watchedMap) check() error {
-	if m.Frozen { // it cannot be undone
+	if IsData(m.Name) { // constants are frozen, which cannot be undone
 		return nil
 	}
 	frozen, err := frozen(m.live)

@@ -201,6 +201,11 @@ func (w *Watch) Programs() []LoadedProgram {
 // Close detaches everything and removes what was pinned.
 func (w *Watch) Close() error {
 	var errs []error
+	for _, p := range w.order {
+		if p.link != nil {
+			_ = p.link.Detach() // somebody may have pinned it elsewhere; before Linux 5.9 closing it is all there is
+		}
+	}
 	if w.pins != nil {
 		errs = append(errs, w.pins.empty())
 	}

@@ -218,6 +218,13 @@ func TestAttacksOnTheProbeAreFoundAndPutRight(t *testing.T) {
 			}
 			if tt.again {
 				putRight(t, s, p)
+				return
+			}
+			if err := p.Swap(Object(), p.Digest()); err != nil {
+				t.Fatal(err)
+			}
+			if still := found(t, p.Check()); still.Program != tt.program || still.Map != tt.of {
+				t.Errorf("after a swap Check says %v", still)
 			}
 		})
 	}
@@ -247,6 +254,23 @@ func putRight(t *testing.T, s *service, p *Probe) {
 	c.answers(1, "GET")
 	if got, _ := total(t, p); got.Requests != 1 {
 		t.Errorf("counted %d after the swap, want 1", got.Requests)
+	}
+}
+
+func TestCloseDetachesWhatSomebodyHasPinnedElsewhere(t *testing.T) {
+	s := start(t)
+	p := s.watch(t, Options{})
+	dir := filepath.Dir(pinFolder(t))
+	for program := range attachments {
+		if err := linkOf(t, p, program).Pin(filepath.Join(dir, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := s.watch(t, Options{}).Check(); again != nil {
+		t.Errorf("something is still attached: %v", again)
 	}
 }
 
