@@ -140,14 +140,20 @@ func (p *Pins) check() error {
 	return nil
 }
 
-// Since is when what is pinned was pinned, the zero time if nothing is.
+// Since is when the first map of what is pinned was pinned, the zero time if
+// nothing is. It is the same for every process that takes them over.
 func (p *Pins) Since() time.Time {
+	var first time.Time
 	for name := range p.files {
-		if info, err := os.Stat(p.path(name)); err == nil && strings.HasPrefix(name, pinnedMap) {
-			return info.ModTime()
+		info, err := os.Stat(p.path(name))
+		if err != nil || !strings.HasPrefix(name, pinnedMap) {
+			continue
+		}
+		if at := info.ModTime(); first.IsZero() || at.Before(first) {
+			first = at
 		}
 	}
-	return time.Time{}
+	return first
 }
 
 // empty ends what is pinned.
