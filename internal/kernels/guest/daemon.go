@@ -6,9 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/wire"
 )
@@ -26,7 +26,7 @@ const daemonFile = "/sluice-probe"
 const daemonSocket = "/tmp/sluice-probe.sock"
 
 func daemonTrials() []trial {
-	return []trial{{"sluice-probe: counts, confined, and leaves nothing", oldest, daemon}}
+	return []trial{{"sluice-probe: counts, repairs, confined", oldest, daemon}}
 }
 
 // daemon runs sluice-probe with its built-in object beside a service.
@@ -44,10 +44,7 @@ func daemon(ctx context.Context) (err error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	err = daemonCounts(ctx, s)
-	if err == nil {
-		err = confined(cmd.Process.Pid)
-	}
+	err = watched(ctx, s, cmd.Process.Pid)
 	err = errors.Join(err, cmd.Process.Signal(unix.SIGTERM), <-ended)
 	if err != nil {
 		return fmt.Errorf("%w; the daemon said:\n%s", err, log.String())
@@ -55,8 +52,9 @@ func daemon(ctx context.Context) (err error) {
 	return unoccupied(string(s.group))
 }
 
-// daemonCounts waits for the daemon, sends requests and asks for them.
-func daemonCounts(ctx context.Context, s *service) error {
+// watched waits for the daemon, sends requests and asks for them, before and
+// after somebody replaces one of its programs.
+func watched(ctx context.Context, s *service, pid int) error {
 	client, err := wire.Dial("unix:"+daemonSocket, wire.Config{})
 	if err != nil {
 		return err
@@ -66,10 +64,20 @@ func daemonCounts(ctx context.Context, s *service) error {
 	if err := within(ctx, loading, func() error { return client.Healthy(ctx) }); err != nil {
 		return err
 	}
-	total, err := http1.send(ctx, s.socks[0].addr, 20)
-	if err != nil {
+	if err := daemonCounts(ctx, client, s); err != nil {
 		return err
 	}
+	if err := confined(pid); err != nil {
+		return err
+	}
+	if err := replaced(ctx, client); err != nil {
+		return err
+	}
+	return daemonCounts(ctx, client, s)
+}
+
+// daemonCounts sends requests and asks the daemon for them.
+func daemonCounts(ctx context.Context, client *wire.Client, s *service) error {
 	group, err := s.group.ID()
 	if err != nil {
 		return err
@@ -78,57 +86,54 @@ func daemonCounts(ctx context.Context, s *service) error {
 	if err != nil {
 		return err
 	}
+	workload := probe.Workload{Cgroup: group, Addr: addr}
+	before, err := client.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	total, err := http1.send(ctx, addr.String(), 20)
+	if err != nil {
+		return err
+	}
 	return eventually(ctx, func() error {
-		status, err := client.Snapshot(ctx)
+		after, err := client.Snapshot(ctx)
 		if err != nil {
 			return err
 		}
-		if status.Mismatch != "" {
-			return errors.New(status.Mismatch)
-		}
-		return total.compare(probe.Counts{}, status.Workloads[probe.Workload{Cgroup: group, Addr: addr}])
+		return total.compare(before.Workloads[workload], after.Workloads[workload])
 	})
 }
 
-// confined reports whether every thread of a process has given up what it can.
-func confined(pid int) error {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+// replaced puts another program into the place of one of the daemon's, and waits
+// until the daemon has loaded its own again, with the few privileges it has left.
+func replaced(ctx context.Context, client *wire.Client) error {
+	status, err := client.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	if len(threads) == 0 {
-		return errors.New("the daemon has ended")
+	i := slices.IndexFunc(status.Loaded.Programs, func(p bpf.LoadedProgram) bool { return p.Name == "egress" })
+	if i < 0 {
+		return errors.New("the daemon has no program egress")
 	}
-	for _, file := range threads {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("looking at a thread of the daemon: %w", err)
-		}
-		status := string(raw)
-		for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
-			if !strings.Contains(status, want) {
-				return fmt.Errorf("the status of a thread of the daemon, %s, lacks %q", file, want)
-			}
-		}
+	l, err := link.NewFromID(link.ID(status.Loaded.Programs[i].LinkID))
+	if err != nil {
+		return fmt.Errorf("opening a link of the daemon's: %w", err)
 	}
-	return nil
-}
-
-// unoccupied reports what is left at a control group.
-func unoccupied(dir string) error {
-	group, err := os.Open(dir)
+	defer l.Close()
+	other, err := passAll(ebpf.AttachCGroupInetEgress)
 	if err != nil {
 		return err
 	}
-	defer group.Close()
-	for _, at := range []ebpf.AttachType{ebpf.AttachCGroupInetIngress, ebpf.AttachCGroupInetEgress, ebpf.AttachCGroupSockOps} {
-		left, err := link.QueryPrograms(link.QueryOptions{Target: int(group.Fd()), Attach: at})
-		if err != nil {
-			return fmt.Errorf("asking what is attached to %s: %w", dir, err)
-		}
-		if len(left.Programs) > 0 {
-			return fmt.Errorf("%d programs are left at %v", len(left.Programs), at)
-		}
+	defer other.Close()
+	if err := l.Update(other); err != nil {
+		return fmt.Errorf("replacing a program of the daemon's: %w", err)
 	}
-	return nil
+	const repair = 10 * time.Second
+	return within(ctx, repair, func() error {
+		status, err := client.Snapshot(ctx)
+		if err == nil && !strings.Contains(status.Mismatch, "repaired") {
+			err = fmt.Errorf("the daemon has put nothing right; it says %q", status.Mismatch)
+		}
+		return err
+	})
 }
