@@ -53,16 +53,16 @@ func OpenPins(dir string) (*Pins, error) {
 
 // onBPFFS checks that a folder is, or will be, on a BPF file system.
 func onBPFFS(dir string) error {
-	var fs unix.Statfs_t
+	var system unix.Statfs_t
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		err := unix.Statfs(at, &fs)
+		err := unix.Statfs(at, &system)
 		if errors.Is(err, unix.ENOENT) && at != filepath.Dir(at) {
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("looking for a BPF file system at %s: %w", at, err)
 		}
-		if fs.Type != unix.BPF_FS_MAGIC {
+		if system.Type != unix.BPF_FS_MAGIC {
 			return fmt.Errorf("pinning at %s: %s is not on a BPF file system", dir, at)
 		}
 		return nil

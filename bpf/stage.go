@@ -49,8 +49,9 @@ func NewMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 // or programs. They stay the caller's. The error is a *LoadError.
 func Stage(spec *ebpf.CollectionSpec, declared map[string]*ebpf.Map) (_ *Staged, err error) {
 	s := &Staged{
-		Programs: map[string]*ebpf.Program{}, Maps: maps.Clone(declared), programs: map[string]stagedProgram{},
+		Programs: map[string]*ebpf.Program{}, Maps: map[string]*ebpf.Map{}, programs: map[string]stagedProgram{},
 	}
+	maps.Copy(s.Maps, declared)
 	defer func() {
 		if err != nil {
 			s.Close()

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -57,6 +58,47 @@ func TestTranslatedInstructionsAreReadAgainOnceInAMinute(t *testing.T) {
 	if err := w.Check(); err != nil {
 		t.Errorf("the one after that: %v", err)
 	}
+}
+
+func TestMissingMapsAndProgramsThatTheKernelRefusesLeaveNothing(t *testing.T) {
+	testenv.NeedRoot(t)
+	for name, change := range map[string]func(*ebpf.CollectionSpec){
+		"a map that is not there": func(s *ebpf.CollectionSpec) {
+			s.Programs["ingress"].Instructions = asm.Instructions{
+				asm.LoadMapPtr(asm.R1, 0).WithReference("counts"), asm.Mov.Imm(asm.R0, 1), asm.Return(),
+			}
+		},
+		"a program that the verifier refuses": func(s *ebpf.CollectionSpec) {
+			s.Programs["ingress"].Instructions = asm.Instructions{asm.Mov.Reg(asm.R0, asm.R5), asm.Return()}
+		},
+		"one good and one bad": func(s *ebpf.CollectionSpec) {
+			bad := s.Programs["ingress"].Copy()
+			bad.Instructions = asm.Instructions{asm.Return()}
+			s.Programs["zz"] = bad
+		},
+	} {
+		spec := passing()
+		spec.Maps = map[string]*ebpf.MapSpec{".rodata": {Name: ".rodata", Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}}
+		change(spec)
+		before := openFiles(t)
+		s, err := Stage(spec, nil)
+		var load *LoadError
+		if s != nil || !errors.As(err, &load) {
+			t.Errorf("%s: %v, want a LoadError", name, err)
+		}
+		if after := openFiles(t); after != before {
+			t.Errorf("%s: %d files are open, %d were", name, after, before)
+		}
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
 
 func TestAFailedReplaceLeavesTheOldPrograms(t *testing.T) {
