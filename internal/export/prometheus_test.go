@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -185,6 +186,22 @@ func TestNamesFollowTheConventions(t *testing.T) {
 	cmd.Stdin = strings.NewReader(text(t, r))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool: %v\n%s", err, out)
+	}
+}
+
+func TestEveryMetricIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/snapshot.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry(t, always(sample()), export.Options{}).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if !strings.Contains(string(page), "`"+f.GetName()+"`") {
+			t.Errorf("docs/snapshot.md does not name %s", f.GetName())
+		}
 	}
 }
 
