@@ -124,7 +124,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": start, "ends": ends, "service": service, "request": request, "get": get,
-			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state,
+			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state, "contained": contained,
 		},
 	})
 }
@@ -195,6 +195,9 @@ var daemons sync.Map
 func start(ts *testscript.TestScript, _ bool, args []string) {
 	program, err := binary()
 	ts.Check(err)
+	if runtime := ts.Getenv("CONTAINED"); runtime != "" {
+		program, args = runtime, append([]string{program}, args...)
+	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "SLUICE_PROBE_CGROUP", "SLUICE_PROBE_PIN", "SLUICE_PROBE_LISTEN", "SLUICE_PROBE_HISTORY", "SLUICE_PROBE_INTERVAL", "SLUICE_PROBE_PROBATION"} {
@@ -202,6 +205,12 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	cmd.Stderr, err = os.OpenFile(ts.MkAbs("log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	ts.Check(err)
+	if ts.Getenv("CONTAINED") != "" {
+		dir, err := os.Open(ts.Getenv("CGROUP"))
+		ts.Check(err)
+		defer dir.Close()
+		cmd.SysProcAttr = inGroup(dir)
+	}
 	ts.Check(cmd.Start())
 	daemons.Store(ts.Name(), cmd)
 	ts.Defer(func() {
@@ -239,6 +248,19 @@ func ends(ts *testscript.TestScript, _ bool, args []string) {
 	if got := strconv.Itoa(status(ts, err)); got != args[0] {
 		ts.Fatalf("exit status %s, want %s\n%s", got, args[0], ts.ReadFile("log"))
 	}
+}
+
+// contained makes start do it as a container runtime does: with the seccomp
+// profile on, and in the control group that is measured.
+func contained(ts *testscript.TestScript, _ bool, _ []string) {
+	program := ts.MkAbs("underprofile")
+	cmd := exec.Command("go", "build", "-o", program, "./testdata/underprofile")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%v: %s", err, out)
+	}
+	ts.Setenv("CONTAINED", program)
 }
 
 // service starts a service in the control group.

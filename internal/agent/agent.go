@@ -87,6 +87,8 @@ type Agent struct {
 	traffic   window
 	tested    bool
 
+	overBudget bool // by the last look
+
 	latest atomic.Pointer[Reading]
 	broken atomic.Pointer[string] // why the last look told nothing; nil: it did
 }

@@ -39,16 +39,16 @@ func (m *meter) measure(now time.Time, p *probe.Probe) error {
 	return nil
 }
 
-// add works out the share of a core over the window.
+// add works out the share of a core over the window. Before a whole one has
+// passed it counts as if nothing had been done before: the work of a start, such
+// as verifying the object, is not what measuring costs.
 func (m *meter) add(now time.Time, used time.Duration) {
 	m.points = append(m.points, costPoint{now, used})
 	for len(m.points) > 2 && now.Sub(m.points[1].at) >= costWindow {
 		m.points = m.points[1:]
 	}
 	first := m.points[0]
-	if passed := now.Sub(first.at); passed >= time.Second {
-		m.share = max(0, float64(used-first.used)/float64(passed))
-	}
+	m.share = max(0, float64(used-first.used)/float64(max(now.Sub(first.at), costWindow)))
 }
 
 // processTime is the processor time of this process, all threads together.

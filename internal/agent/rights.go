@@ -21,7 +21,7 @@ func profile() (*confine.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.Without(confine.StartOnly()...), nil
+	return p.Serving(), nil
 }
 
 // keptCapabilities are those without which a repair would fail. CAP_BPF makes

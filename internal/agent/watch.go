@@ -83,6 +83,10 @@ func (a *Agent) tell(snap probe.Snapshot) (*Reading, error) {
 		Snapshot: snap, Node: a.cfg.Node, Start: a.startedAt(), Loaded: a.probe.Loaded(), Mismatch: a.mismatch.text(snap.At),
 		Swaps: a.swaps, Cost: a.cost.kernel, Budget: wire.Budget{Share: a.cost.share, Limit: a.cfg.Budget}, Exemplars: slices.Clone(a.exemplars.recent),
 	}
+	if over := s.Budget.Exceeded(); over != a.overBudget {
+		a.overBudget = over
+		a.log.Warn("over budget", "is", over, "share", s.Budget.Share, "limit", s.Budget.Limit)
+	}
 	r := &Reading{Status: s, At: snap.At, Encoded: wire.Encode(nil, &s)}
 	r.json = sync.OnceValues(func() ([]byte, error) { return json.Marshal(r.Status) })
 	return r, nil

@@ -49,7 +49,7 @@ func Apply(l Limits) (Report, error) {
 	if err := keepCapabilities(l.Capabilities); err != nil {
 		return Report{}, fmt.Errorf("giving up capabilities: %w", err)
 	}
-	calls, err := l.Profile.install()
+	calls, err := l.Profile.Install()
 	if err != nil {
 		return Report{}, fmt.Errorf("restricting system calls: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -26,7 +27,13 @@ type Profile struct {
 type call struct {
 	name       string
 	conditions []seccomp.Condition
+	start      bool // only until the process serves
 }
+
+// startOnly begins the comment of calls that only a start needs: a container
+// runtime, which applies the file before the program runs, has to allow them,
+// and the program takes them from itself (Serving).
+const startOnly = "start only:"
 
 // file is the format of container runtimes (the OCI runtime specification's
 // seccomp section, with the comments that Docker's own profile has).
@@ -84,7 +91,7 @@ func ParseProfile(raw []byte) (*Profile, error) {
 			conditions = append(conditions, c)
 		}
 		for _, name := range group.Names {
-			p.allowed = append(p.allowed, call{name, conditions})
+			p.allowed = append(p.allowed, call{name, conditions, strings.HasPrefix(group.Comment, startOnly)})
 		}
 	}
 	return p, p.check()
@@ -143,15 +150,9 @@ func (p *Profile) check() error {
 	return nil
 }
 
-// Without returns the profile without these calls, under any condition.
-func (p *Profile) Without(names ...string) *Profile {
-	rest := &Profile{}
-	for _, c := range p.allowed {
-		if !slices.Contains(names, c.name) {
-			rest.allowed = append(rest.allowed, c)
-		}
-	}
-	return rest
+// Serving returns the profile without what only the start needs.
+func (p *Profile) Serving() *Profile {
+	return &Profile{allowed: slices.DeleteFunc(slices.Clone(p.allowed), func(c call) bool { return c.start })}
 }
 
 // Names lists the allowed calls of both architectures, sorted.
@@ -186,8 +187,10 @@ func (p *Profile) policy(machine *arch.Info) (seccomp.Policy, int) {
 	return seccomp.Policy{DefaultAction: seccomp.ActionErrno, Syscalls: []seccomp.SyscallGroup{group}}, len(known)
 }
 
-// install puts the filter over all threads.
-func (p *Profile) install() (int, error) {
+// Install puts the filter over all threads, and returns how many calls it allows.
+// Apply does it as the last of several things; alone it is what a container
+// runtime does before it starts a program.
+func (p *Profile) Install() (int, error) {
 	machine, err := arch.GetInfo("")
 	if err != nil {
 		return 0, err
@@ -196,14 +199,4 @@ func (p *Profile) install() (int, error) {
 	return calls, seccomp.LoadFilter(seccomp.Filter{
 		NoNewPrivs: true, Flag: seccomp.FilterFlagTSync | seccomp.FilterFlagLog, Policy: policy,
 	})
-}
-
-// StartOnly names the calls of policies/seccomp-probe.json that only a start
-// needs: a container runtime that applies the file before the daemon runs has
-// to allow them, and the daemon takes them from itself.
-func StartOnly() []string {
-	return []string{
-		"arch_prctl", "bind", "capget", "capset", "execve", "landlock_add_rule", "landlock_create_ruleset",
-		"landlock_restrict_self", "listen", "seccomp", "umask",
-	}
 }

@@ -54,7 +54,7 @@ func run(ours, theirs, listener string) error {
 	time.Sleep(10 * time.Millisecond)
 	report, err := confine.Apply(confine.Limits{
 		Capabilities: []confine.Capability{unix.CAP_BPF, unix.CAP_NET_ADMIN},
-		Profile:      profile.Without(confine.StartOnly()...),
+		Profile:      profile.Serving(),
 		Read:         []string{"/proc", "/etc/hosts"}, Write: []string{ours},
 	})
 	if err != nil {
@@ -123,6 +123,7 @@ func forbidden(theirs string, parent int) []attempt {
 		{"keyctl", call(unix.SYS_KEYCTL)},
 		{"kill another process", call(unix.SYS_KILL, uintptr(parent), 0)},
 		{"signal that kills", call(unix.SYS_TGKILL, uintptr(os.Getpid()), uintptr(os.Getpid()), uintptr(unix.SIGWINCH))},
+		{"signal that the start needed", call(unix.SYS_TGKILL, uintptr(os.Getpid()), uintptr(os.Getpid()), 33)},
 		{"socket AF_PACKET", call(unix.SYS_SOCKET, unix.AF_PACKET, unix.SOCK_RAW, 0)},
 		{"socket AF_NETLINK", call(unix.SYS_SOCKET, unix.AF_NETLINK, unix.SOCK_RAW, 0)},
 		{"socket raw IPv4", call(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP)},
