@@ -108,8 +108,7 @@ func fetch(ctx context.Context, suite, dir string) (err error) {
 	return unpack(ctx, tmp, file)
 }
 
-// unpack takes the kernel out of the packages in a folder. The file appears when
-// it is complete.
+// unpack takes the kernel out of the packages in a folder.
 func unpack(ctx context.Context, from, file string) error {
 	root := filepath.Join(from, "root")
 	debs, err := filepath.Glob(filepath.Join(from, "*.deb"))
@@ -136,14 +135,24 @@ func unpack(ctx context.Context, from, file string) error {
 	if err != nil {
 		return fmt.Errorf("reading the kernel: %w", err)
 	}
+	return keep(file, data)
+}
+
+// keep writes a file that is there only when it is complete.
+func keep(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("making a folder for the kernel: %w", err)
 	}
-	if err := os.WriteFile(file+partial, data, 0o644); err != nil {
+	tmp, err := os.CreateTemp(filepath.Dir(file), "*"+partial)
+	if err != nil {
 		return fmt.Errorf("keeping the kernel: %w", err)
 	}
-	if err := os.Rename(file+partial, file); err != nil {
-		return fmt.Errorf("keeping the kernel: %w", err)
+	_, err = tmp.Write(data)
+	if err = errors.Join(err, tmp.Close()); err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("keeping the kernel: %w", err), os.Remove(tmp.Name()))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-cd/sluice/bpf/probe"
 )
 
-// service answers as that in a machine does.
+// testService answers as the service in a machine does.
 func testService(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(answer))
@@ -73,13 +73,13 @@ func TestACountThatDiffersIsAnError(t *testing.T) {
 		change func(*probe.Counts)
 		ok     bool
 	}{
-		"the same":             {func(*probe.Counts) {}, true},
-		"one too few":          {func(c *probe.Counts) { c.Requests-- }, false},
-		"one too many":         {func(c *probe.Counts) { c.Requests++ }, false},
-		"another class":        {func(c *probe.Counts) { c.Classes[5]--; c.Classes[4]++ }, false},
-		"a call":               {func(c *probe.Counts) { c.GRPC[0]++ }, false},
-		"one not in the histo": {func(c *probe.Counts) { c.Latency.Add(7, 1) }, false},
-		"one aborted":          {func(c *probe.Counts) { c.Aborted++ }, false},
+		"the same":                 {func(*probe.Counts) {}, true},
+		"one too few":              {func(c *probe.Counts) { c.Requests-- }, false},
+		"one too many":             {func(c *probe.Counts) { c.Requests++ }, false},
+		"another class":            {func(c *probe.Counts) { c.Classes[5]--; c.Classes[4]++ }, false},
+		"a call":                   {func(c *probe.Counts) { c.GRPC[0]++ }, false},
+		"one not in the histogram": {func(c *probe.Counts) { c.Latency.Add(7, 1) }, false},
+		"one aborted":              {func(c *probe.Counts) { c.Aborted++ }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			after := right()
