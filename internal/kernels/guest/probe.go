@@ -142,7 +142,7 @@ func (m *measured) find(is func(probe.Workload) bool) (probe.Counts, error) {
 
 // eventually asks until there is no error, or returns the last one after a while.
 func eventually(ctx context.Context, ask func() error) error {
-	return within(ctx, 3*time.Second, ask)
+	return within(ctx, 5*time.Second, ask)
 }
 
 func within(ctx context.Context, limit time.Duration, ask func() error) error {
