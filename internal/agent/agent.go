@@ -96,10 +96,15 @@ type Agent struct {
 // Run measures until the context ends. The error is nil if it was asked to end.
 func Run(ctx context.Context, cfg Config) error {
 	a := newAgent(cfg)
+	listeners, err := openListeners(cfg.Listen, cfg.TLS) // before anything reaches the kernel: it may not go
+	if err != nil {
+		return err
+	}
+	defer closeAll(listeners)
 	if err := a.load(); err != nil {
 		return err
 	}
-	err := a.serve(ctx)
+	err = a.serve(ctx, listeners)
 	return errors.Join(err, a.unload())
 }
 
@@ -135,18 +140,14 @@ func (a *Agent) load() (err error) {
 	if err := a.selfTest(); err != nil {
 		return err
 	}
+	sweepSelfTests(a.cfg.Cgroup)
 	a.tested = true
 	return nil
 }
 
-// serve opens the listeners, gives up privileges, and answers until the context
-// ends or a listener fails.
-func (a *Agent) serve(ctx context.Context) error {
-	listeners, err := openListeners(a.cfg.Listen, a.cfg.TLS)
-	if err != nil {
-		return err
-	}
-	defer closeAll(listeners)
+// serve gives up privileges, and answers until the context ends or a listener
+// fails.
+func (a *Agent) serve(ctx context.Context, listeners []*listener) error {
 	if err := a.confine(); err != nil {
 		return err
 	}

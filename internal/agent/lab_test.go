@@ -130,15 +130,20 @@ func newSigner(t *testing.T) *sign.Signer {
 func (l *lab) run(cfg Config) {
 	l.t.Helper()
 	l.agent = newAgent(cfg)
+	listeners, err := openListeners(cfg.Listen, cfg.TLS)
+	if err != nil {
+		l.t.Fatal(err)
+	}
 	if err := l.agent.load(); err != nil {
 		l.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- l.agent.serve(ctx) }()
+	go func() { done <- l.agent.serve(ctx, listeners) }()
 	l.stop = sync.OnceValue(func() error {
 		cancel()
 		err := <-done
+		closeAll(listeners)
 		if closing := l.agent.unload(); err == nil {
 			err = closing
 		}
@@ -152,7 +157,6 @@ func (l *lab) run(cfg Config) {
 			l.t.Log(l.log)
 		}
 	})
-	var err error
 	if l.client, err = wire.Dial("unix:"+l.socket, wire.Config{}); err != nil {
 		l.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -209,18 +210,35 @@ func selfTestChild(parent string) (addr netip.AddrPort, end func() error, err er
 	return addr, end, err
 }
 
-// CleanSelfTests removes the control groups of self-tests that were killed.
+// CleanSelfTests removes the control groups of self-tests that were killed, with
+// what is left in them.
 func CleanSelfTests(parent string) error {
-	left, err := filepath.Glob(filepath.Join(parent, selfTestPrefix+"*"))
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), selfTestLimit)
 	defer cancel()
-	for _, dir := range left {
-		if err := cgroup.Group(dir).Remove(ctx); err != nil {
+	for _, group := range selfTestGroups(parent) {
+		if err := group.Remove(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sweepSelfTests removes those of them in which nothing runs any more: a server
+// ends with the daemon that it was for, and another daemon may just be testing
+// itself.
+func sweepSelfTests(parent string) {
+	for _, group := range selfTestGroups(parent) {
+		_ = os.Remove(string(group))
+	}
+}
+
+func selfTestGroups(parent string) []cgroup.Group {
+	var list []cgroup.Group
+	entries, _ := os.ReadDir(parent) // what cannot be read was not made by us
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), selfTestPrefix) {
+			list = append(list, cgroup.Group(filepath.Join(parent, e.Name())))
+		}
+	}
+	return list
 }
