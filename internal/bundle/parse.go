@@ -9,7 +9,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
 // parsed is everything that an accepted bundle says.
@@ -25,8 +24,6 @@ func parse(raw []byte) (p parsed, err error) {
 		return p, errors.New("it is empty")
 	case len(raw) > maxBundle:
 		return p, fmt.Errorf("it has %d bytes, more than %d", len(raw), maxBundle)
-	case !utf8.Valid(raw):
-		return p, errors.New("it is not UTF-8")
 	}
 	top, err := object(raw, "mediaType", "verificationMaterial", "messageSignature")
 	if err != nil {

@@ -160,10 +160,10 @@ func (d *directory) add(ctx context.Context, e Event) error {
 		return err
 	}
 	if _, err := f.WriteAt(line, end); err != nil {
-		return errors.Join(err, f.Truncate(end)) // a full disk leaves no half line
+		return err // a half line counts for nothing
 	}
 	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Truncate(end))
+		return err
 	}
 	return syncDir(d.path)
 }

@@ -138,6 +138,7 @@ func TestDirJournal(t *testing.T) {
 		"a flipped bit":                {func(raw []byte) []byte { raw[40] ^= 1; return raw }, -1},
 		"a flipped bit in a sum":       {func(raw []byte) []byte { raw[3] ^= 1; return raw }, -1},
 		"an empty line":                {func(raw []byte) []byte { return append([]byte("\n"), raw...) }, -1},
+		"a long half line":             {func(raw []byte) []byte { return append(raw, bytes.Repeat([]byte("x"), 5000)...) }, 3},
 		"zeros, as a crash may leave":  {func(raw []byte) []byte { return append(raw, make([]byte, 512)...) }, 3},
 		"zeros with an end":            {func(raw []byte) []byte { return append(append(raw, make([]byte, 512)...), '\n') }, -1},
 		"a line that was put in twice": {func(raw []byte) []byte { return append(raw, raw[bytes.LastIndexByte(raw[:len(raw)-1], '\n')+1:]...) }, 4},
@@ -173,6 +174,9 @@ func TestDirJournal(t *testing.T) {
 			}
 			if events, err = h.backend.events(t.Context(), ""); err != nil || len(events) != tt.events+1 {
 				t.Errorf("after another one: %d events, %v", len(events), err)
+			}
+			if raw, err = os.ReadFile(path); err != nil || !bytes.HasSuffix(raw, []byte("}\n")) {
+				t.Errorf("something is left behind the last line: %q, %v", raw, err)
 			}
 		})
 	}
