@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
+	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -47,31 +48,39 @@ type LoadedMap struct {
 	Frozen     bool   `json:"frozen"` // user space cannot write to it
 }
 
-// describeProgram records what the kernel says of a program. It returns the ids
-// of the maps it uses as well.
-func describeProgram(name string, prog *ebpf.Program, given asm.Instructions) (LoadedProgram, []uint32, error) {
-	p := LoadedProgram{Name: name}
-	var err error
-	if p.LoadedDigest, err = givenDigest(given); err != nil {
-		return p, nil, fmt.Errorf("encoding program %s: %w", name, err)
-	}
+// describeProgram records what the kernel says of a program, and the ids of the
+// maps it uses.
+func describeProgram(name string, prog *ebpf.Program, given asm.Instructions) (p LoadedProgram, uses []uint32, err error) {
+	p.Name = name
 	info, err := prog.Info()
 	if err != nil {
-		return p, nil, fmt.Errorf("reading program %s: %w", name, err)
+		return p, nil, err
 	}
 	id, _ := info.ID()
 	p.ID, p.Tag = uint32(id), info.Tag
+	if p.LoadedDigest, err = givenDigest(given); err != nil {
+		return p, nil, err
+	}
 	if p.XlatedDigest, err = xlatedDigest(prog.FD()); err != nil {
-		return p, nil, fmt.Errorf("reading the instructions of program %s: %w", name, err)
+		return p, nil, err
 	}
-	maps, err := programMaps(prog.FD())
-	if err != nil {
-		return p, nil, fmt.Errorf("reading the maps of program %s: %w", name, err)
-	}
-	return p, maps, nil
+	uses, err = programMaps(prog.FD())
+	return p, uses, err
 }
 
-// describeMap records what the kernel says of a map.
+// describeMaps records what the kernel says of maps, by name.
+func describeMaps(all map[string]*ebpf.Map) ([]LoadedMap, error) {
+	list := make([]LoadedMap, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m, err := describeMap(name, all[name])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
 func describeMap(name string, m *ebpf.Map) (LoadedMap, error) {
 	info, err := m.Info()
 	if err != nil {
@@ -91,18 +100,15 @@ func givenDigest(given asm.Instructions) (Digest, error) {
 	if nativeOrder() != order.String() {
 		order = binary.BigEndian
 	}
-	ins := append(asm.Instructions(nil), given...)
-	if err := ins.Marshal(io.Discard, order); err != nil { // resolves jumps and calls
-		return "", err
+	masked := slices.Clone(given)
+	for i := range masked {
+		if masked[i].IsLoadFromMap() {
+			masked[i].Constant = 0
+		}
 	}
 	var stream bytes.Buffer
-	for _, in := range ins {
-		if in.IsLoadFromMap() {
-			in.Constant = 0
-		}
-		if _, err := in.Marshal(&stream, order); err != nil {
-			return "", err
-		}
+	if err := masked.Marshal(&stream, order); err != nil {
+		return "", err
 	}
 	return DigestOf(stream.Bytes()), nil
 }

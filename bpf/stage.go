@@ -63,20 +63,6 @@ func Stage(spec *ebpf.CollectionSpec, declared map[string]*ebpf.Map) (_ *Staged,
 	if err := s.verify(spec); err != nil {
 		return nil, err
 	}
-	for name, prog := range s.Programs {
-		p, uses, err := describeProgram(name, prog, spec.Programs[name].Instructions)
-		if err != nil {
-			return nil, err
-		}
-		s.programs[name] = stagedProgram{p, uses}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Maps)) {
-		m, err := describeMap(name, s.Maps[name])
-		if err != nil {
-			return nil, err
-		}
-		s.maps = append(s.maps, m)
-	}
 	return s, nil
 }
 
@@ -99,20 +85,19 @@ func (s *Staged) loadData(spec *ebpf.CollectionSpec) error {
 // the kernel's verifier, which takes one CPU for each.
 func (s *Staged) verify(spec *ebpf.CollectionSpec) error {
 	names := slices.Sorted(maps.Keys(spec.Programs))
-	progs, errs := make([]*ebpf.Program, len(names)), make([]error, len(names))
+	progs, described := make([]*ebpf.Program, len(names)), make([]stagedProgram, len(names))
+	errs := make([]error, len(names)+1)
 	var wait sync.WaitGroup
 	for i, name := range names {
 		wait.Go(func() {
-			progs[i], errs[i] = loadProgram(spec.Programs[name].Copy(), s.Maps)
+			progs[i], described[i], errs[i] = loadProgram(name, spec.Programs[name].Copy(), s.Maps)
 		})
 	}
+	wait.Go(func() { s.maps, errs[len(names)] = describeMaps(s.Maps) })
 	wait.Wait()
 	for i, name := range names {
 		if progs[i] != nil {
-			s.Programs[name] = progs[i]
-		}
-		if errs[i] != nil {
-			errs[i] = fmt.Errorf("program %s: %w", name, errs[i])
+			s.Programs[name], s.programs[name] = progs[i], described[i]
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -121,14 +106,23 @@ func (s *Staged) verify(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-func loadProgram(spec *ebpf.ProgramSpec, maps map[string]*ebpf.Map) (*ebpf.Program, error) {
-	for name, m := range maps {
-		err := spec.Instructions.AssociateMap(name, m)
+func loadProgram(name string, spec *ebpf.ProgramSpec, all map[string]*ebpf.Map) (*ebpf.Program, stagedProgram, error) {
+	given := slices.Clone(spec.Instructions)
+	for mapName, m := range all {
+		err := spec.Instructions.AssociateMap(mapName, m)
 		if err != nil && !errors.Is(err, asm.ErrUnreferencedSymbol) {
-			return nil, err
+			return nil, stagedProgram{}, fmt.Errorf("program %s: %w", name, err)
 		}
 	}
-	return ebpf.NewProgram(spec)
+	prog, err := ebpf.NewProgram(spec)
+	if err != nil {
+		return nil, stagedProgram{}, fmt.Errorf("program %s: %w", name, err)
+	}
+	p, uses, err := describeProgram(name, prog, given)
+	if err != nil {
+		return prog, stagedProgram{}, fmt.Errorf("reading program %s: %w", name, err)
+	}
+	return prog, stagedProgram{p, uses}, nil
 }
 
 // Describe returns the maps as they were when the programs were staged, by name.
