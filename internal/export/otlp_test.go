@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -77,6 +78,7 @@ func (r *receiver) run(t *testing.T, latest export.Latest, o export.OTLPOptions,
 	var mu sync.Mutex
 	var failed []error
 	o.Endpoint, o.Interval = r.URL+o.Endpoint, 10*time.Millisecond
+	o.Timeout = cmp.Or(o.Timeout, time.Minute) // the machine may be busy
 	o.Failed = func(err error) { mu.Lock(); failed = append(failed, err); mu.Unlock() }
 	e, err := export.NewOTLP(t.Context(), latest, o)
 	if err != nil {

@@ -14,12 +14,13 @@ func Decode(b []byte) (Status, error) {
 	}
 	s.Workloads = make(map[probe.Workload]probe.Counts, len(list))
 	var more increase
+	var c probe.Counts // 13.7 KB, so only one
 	for i := range list {
 		more.reset()
 		if err := more.append(&list[i], &absent); err != nil {
 			return Status{}, err.in(i)
 		}
-		var c probe.Counts
+		c = probe.Counts{}
 		more.addTo(&c, 0)
 		s.Workloads[list[i].key] = c
 	}

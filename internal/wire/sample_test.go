@@ -83,22 +83,26 @@ func spread(h *histogram.Histogram, n uint64, centre, width float64) {
 func BenchmarkEncode100Workloads(b *testing.B) {
 	s := sample(1, 100)
 	buf := wire.Encode(nil, &s)
-	b.ReportMetric(float64(len(buf)), "bytes")
 	b.ReportAllocs()
+	begin := processorTime(b)
 	for b.Loop() {
 		buf = wire.Encode(buf[:0], &s)
 	}
+	b.ReportMetric(float64(len(buf)), "bytes")
+	b.ReportMetric((processorTime(b)-begin).Seconds()*1000/float64(b.N), "cpu-ms/op")
 }
 
 func BenchmarkDecode100Workloads(b *testing.B) {
 	s := sample(1, 100)
 	buf := wire.Encode(nil, &s)
 	b.ReportAllocs()
+	begin := processorTime(b)
 	for b.Loop() {
 		if _, err := wire.Decode(buf); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric((processorTime(b)-begin).Seconds()*1000/float64(b.N), "cpu-ms/op")
 }
 
 // BenchmarkMergeThousandNodes is what a reader of a thousand nodes with 50
