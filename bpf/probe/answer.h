@@ -5,25 +5,29 @@
 #define STATUS_LINE 12 /* bytes of it that are looked at */
 
 /* status returns the status code of "HTTP/1.x NNN", 0 for anything else. */
-static __always_inline __u32 status(const __u8 *b)
+static __always_inline __u32 status(__u64 version, __u32 code)
 {
-	if (b[0] != 'H' || b[1] != 'T' || b[2] != 'T' || b[3] != 'P' ||
-	    b[4] != '/' || b[5] != '1' || b[6] != '.' || b[8] != ' ')
+	__u8 a = (code >> 8) - '0', b = (code >> 16) - '0',
+	     c = (code >> 24) - '0';
+
+	if ((version & 0x00ffffffffffffffULL) != 0x2e312f50545448ULL ||
+	    (__u8)code != ' ' || a < 1 || a > 9 || b > 9 || c > 9)
 		return 0;
-	if (b[9] < '1' || b[9] > '9' || b[10] < '0' || b[10] > '9' ||
-	    b[11] < '0' || b[11] > '9')
-		return 0;
-	return (b[9] - '0') * 100 + (b[10] - '0') * 10 + (b[11] - '0');
+	return a * 100 + b * 10 + c;
 }
 
 /* status_at reads it from a packet. */
 __noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
 {
-	__u8 b[STATUS_LINE];
+	struct {
+		__u64 version;
+		__u32 code;
+		__u32 unused;
+	} line;
 
-	if (bpf_skb_load_bytes(skb, off, b, STATUS_LINE))
+	if (bpf_skb_load_bytes(skb, off, &line, STATUS_LINE))
 		return 0;
-	return status(b);
+	return status(line.version, line.code);
 }
 
 #define LOOKS 32 /* at most in one segment, squared, of 8 bytes */

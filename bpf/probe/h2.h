@@ -11,15 +11,26 @@
 #include "hpack.h"
 
 #define STREAMS 256 /* open at a time on one connection */
-#define TRACES 64   /* of them those whose trace is known, at most */
-#define PROBES 8   /* places where a stream may be */
-#define PIECES 40  /* of one segment, squared */
+#define TRACES 32   /* of them those whose trace is known, at most */
+#define NEAR 8	   /* places where a stream may be, next to each other */
+#define PROBES 32  /* and more, all over the table */
+#define PIECES 90  /* of one segment, squared: 64 KiB of empty frames */
 #define FRAME_HEAD 9
 #define PREFACE 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
 
 /* Frame types and flags of RFC 9113, section 6. */
-enum frame { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE };
-#define CONTINUATION 9
+enum frame {
+	DATA,
+	HEADERS,
+	PRIORITY,
+	RST_STREAM,
+	SETTINGS,
+	PUSH_PROMISE,
+	PING,
+	GOAWAY,
+	WINDOW_UPDATE,
+	CONTINUATION,
+};
 #define END_STREAM 0x1
 #define END_HEADERS 0x4
 #define PADDED 0x8
@@ -96,7 +107,8 @@ static __always_inline struct stream *find(struct h2 *h, struct flow *w,
 
 	w->place = STREAMS;
 	for (i = 0; i < PROBES; i++) {
-		at = ((id >> 1) + i) & (STREAMS - 1);
+		at = i < NEAR ? (id >> 1) + i : (id * 0x9e3779b1 >> 24) + 37 * i;
+		at &= STREAMS - 1;
 		if (h->streams[at].id == want) {
 			w->place = at;
 			break;
@@ -187,7 +199,10 @@ static __always_inline void answer_block(struct h2 *h, struct flow *w)
 			     .status = w->f.status,
 			     .grpc = w->f.grpc };
 
-	if (!s && o.status >= 200)
+	if (!(w->stream & 1))
+		return;
+	if (!s && o.status >= 200 &&
+	    (w->stream > h->newest || h->in.f.astray))
 		add_total(LOST, 1); /* its request was not seen */
 	if (!s || !n)
 		return;
@@ -216,8 +231,8 @@ static __always_inline void reset(struct h2 *h, struct flow *w, int ours,
 	struct stream *s = find(h, w, w->stream, w->stream);
 	struct outcome o = { .now = w->now, .grpc = NO_GRPC };
 
-	if (!s)
-		return;
+	if (!s || !(w->stream & 1))
+		return; /* stream 0 would find a free place */
 	o.began = s->began;
 	o.status = s->status;
 	if (n && !s->answered) {
@@ -260,7 +275,7 @@ static __always_inline void frame_over(struct h2 *h, struct flow *w, int out)
 		return;
 	}
 	s = find(h, w, w->stream, w->stream);
-	if (s && s->answered)
+	if (s && s->answered && w->stream & 1)
 		over(h, s, w->now);
 }
 
@@ -522,6 +537,32 @@ static __always_inline __u32 opens_stream(struct __sk_buff *skb,
 	return id & 1 ? id : 0;
 }
 
+/* looks_like_h2 reports whether a segment begins with what can be a frame. */
+static __always_inline int looks_like_h2(struct __sk_buff *skb,
+					 const struct segment *s)
+{
+	__u8 b[FRAME_HEAD];
+	int alone; /* on the connection, not on a stream */
+
+	if (s->len < FRAME_HEAD ||
+	    bpf_skb_load_bytes(skb, s->off, b, FRAME_HEAD))
+		return 0;
+	if (b[0] || b[1] > 0x40 || b[3] > CONTINUATION || b[5] & 0x80)
+		return 0;
+	alone = !(b[5] | b[6] | b[7] | b[8]);
+	switch (b[3]) {
+	case SETTINGS:
+	case PING:
+	case GOAWAY:
+		return alone;
+	case RST_STREAM:
+		return !alone && !b[1] && b[2] == 4;
+	case WINDOW_UPDATE:
+		return !b[1] && b[2] == 4;
+	}
+	return !alone && b[8] & 1;
+}
+
 /* recognised reports whether a segment begins with a frame that opens a stream
  * (in), or answers one (out): so that it is known again where frames begin. */
 static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
@@ -539,7 +580,8 @@ static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
 
 /* walk reads a segment of an HTTP/2 connection. */
 static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
-				 const struct segment *s, __u32 hole, int out)
+				 const struct segment *s, __u32 hole, __u64 now,
+				 int out)
 {
 	struct flow *w = out ? &h->out : &h->in;
 	__u32 i;
@@ -551,7 +593,7 @@ static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
 			return;
 		w->lost = 0;
 	}
-	w->now = bpf_ktime_get_ns();
+	w->now = now;
 	w->pos = s->off;
 	w->end = s->off + s->len;
 	for (i = 0; i < PIECES; i++)
@@ -560,15 +602,15 @@ static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
 	lose_track(w);
 }
 
-/* speaks_h2 reports whether a segment begins with the preface of HTTP/2. */
+/* speaks_h2 reports whether a segment begins with the preface of HTTP/2: no
+ * method of HTTP/1.x begins with PRI. */
 static __always_inline int speaks_h2(struct __sk_buff *skb,
 				     const struct segment *s)
 {
-	__u64 w = 0;
+	__u32 w = 0;
 
-	return s->len >= PREFACE &&
-	       !bpf_skb_load_bytes(skb, s->off, &w, sizeof(w)) &&
-	       w == 0x5448202a20495250ULL; /* "PRI * HT" */
+	return s->len >= 3 && !bpf_skb_load_bytes(skb, s->off, &w, 3) &&
+	       w == 0x495250;
 }
 
 /* begin_h2 begins to follow a connection whose preface is in this segment, or
@@ -581,6 +623,7 @@ static __always_inline struct h2 *begin_h2(struct bpf_sock *sk, int older)
 	if (!h)
 		return 0;
 	if (older) {
+		add_total(DESYNCED, 1);
 		h->in.lost = h->out.lost = 1;
 		h->in.f.astray = h->out.f.astray = 1;
 	} else {

@@ -2,15 +2,16 @@
  * which status an answer has, which status a gRPC call ended with, which trace
  * a request belongs to.
  *
- * No table of fields is kept. An encoder refers to a field of the dynamic table
- * by how many were added since, so it is enough to count additions and to
- * remember those that matter. Evictions need not be known: nobody refers to what
- * was evicted. Fields that a segment or frame cut are put together in window. */
+ * Of the dynamic table only what matters of each field is kept. An encoder refers
+ * to a field by how many were added since, so additions are counted; evictions
+ * need not be known, since nobody refers to what was evicted. Fields that a
+ * segment or frame cut are put together in window. */
 #pragma once
 
 #include "record.h"
 
-#define KNOWN 16     /* fields remembered of a dynamic table */
+#define KNOWN 128    /* fields remembered of a dynamic table: 4096 bytes hold 97
+			statuses, the shortest that matter */
 #define LOAD 128     /* bytes read at once */
 #define CARRY 96     /* of a field that was cut */
 #define INTERESTING 64 /* no value that matters is longer */
@@ -24,12 +25,11 @@ enum name {
 	TRACEPARENT,
 };
 
-/* known is a field in the dynamic table: the at-th that was added. */
+/* known is a field of the dynamic table. */
 struct known {
-	__u32 at; /* 0: none */
 	__u16 value;
 	__u8 name;
-	__u8 unused;
+	__u8 round; /* how often its place was given away before */
 };
 
 /* fields is what is known of the header blocks of one direction. */
@@ -39,9 +39,7 @@ struct fields {
 	__u32 have;  /* valid bytes in window */
 	__u32 at;    /* where in the window the reading is */
 	__u32 number; /* read last */
-	__u32 hit;
 	__u8 kept;   /* bytes of window that are from the segment before */
-	__u8 next;   /* where in known the next one goes */
 	__u8 astray; /* the dynamic table is not known any more */
 	__u8 value;  /* a long name was passed over, its value comes */
 	__u8 name;   /* of the field that is read, */
@@ -49,10 +47,10 @@ struct fields {
 	/* what the block said so far */
 	__u8 grpc; /* NO_GRPC: nothing */
 	__u8 unused;
+	__u8 unused2[2];
 	__u16 status;
-	__u16 unused2[3];
 	struct trace trace;
-	struct known known[32]; /* KNOWN are used; 32 is a mask */
+	struct known known[KNOWN]; /* the n-th that was added at n % KNOWN */
 	__u8 window[256 + 8];
 };
 
@@ -138,6 +136,12 @@ static __always_inline void name_at(struct fields *f, __u32 at, __u32 len,
 			f->name = GRPC_STATUS;
 		else if (w == 0x3fa9851d6b21834dULL)
 			f->name = TRACEPARENT;
+	} else if (huffman && len == 5) {
+		if ((w & 0xffffffffffULL) == 0xa3368d84b8ULL)
+			f->name = STATUS;
+	} else if (!huffman && len == 7) {
+		if ((w & 0xffffffffffffffULL) == 0x7375746174733aULL)
+			f->name = STATUS;
 	} else if (!huffman && len == 11) {
 		if (w == 0x6174732d63707267ULL && rest == 0x737574)
 			f->name = GRPC_STATUS;
@@ -146,17 +150,19 @@ static __always_inline void name_at(struct fields *f, __u32 at, __u32 len,
 	}
 }
 
-/* remembered finds the field that an index of the dynamic table means; its name
- * is OTHER if that does not matter. */
+/* remembered is the field that an index of the dynamic table means, 0 if that is
+ * not known. */
 static __always_inline struct known *remembered(struct fields *f, __u32 index)
 {
-	__u32 at = f->added - (index - DYNAMIC), i;
+	__u32 n = f->added - (index - DYNAMIC);
+	struct known *k = &f->known[n & (KNOWN - 1)];
 
-	f->hit = KNOWN; /* which stays empty */
-	if (!f->astray && at)
-		for (i = 0; i < KNOWN; i++)
-			f->hit = f->known[i].at == at ? i : f->hit;
-	return &f->known[forget(f->hit) & 31];
+	if (!f->astray && n && k->round == (__u8)(n / KNOWN))
+		return k;
+	if (!f->astray)
+		add_total(DESYNCED, 1);
+	f->astray = 1;
+	return 0;
 }
 
 static __always_inline void note(struct fields *f, __u32 name, __u32 value)
@@ -179,22 +185,20 @@ static __always_inline void indexed(struct fields *f, __u32 index)
 		note(f, STATUS, codes >> (index - 8) * 9 & 511);
 	} else if (index >= DYNAMIC) {
 		k = remembered(f, index);
-		note(f, k->name, k->value);
+		if (k)
+			note(f, k->name, k->value);
 	}
 }
 
-/* add_field counts an addition to the dynamic table. */
+/* add_field adds the field that was read to the dynamic table. */
 static __always_inline void add_field(struct fields *f)
 {
-	struct known *k = &f->known[f->next & (KNOWN - 1)];
+	__u32 n = ++f->added;
+	struct known *k = &f->known[n & (KNOWN - 1)];
 
-	f->added++;
-	if (f->name == OTHER)
-		return;
-	k->at = f->added;
 	k->name = f->name;
 	k->value = f->number;
-	f->next++;
+	k->round = n / KNOWN;
 }
 
 /* keep_trace keeps the trace id of a value "00-<32 digits>-…". */
@@ -253,6 +257,7 @@ static __always_inline int read_value(struct fields *f)
 static __always_inline int read_name(struct fields *f)
 {
 	__u32 at = forget(f->at), len = forget(f->number);
+	struct known *k;
 	int huffman;
 
 	if (at >= f->have)
@@ -261,8 +266,10 @@ static __always_inline int read_name(struct fields *f)
 	if (len) {
 		if (len >= 8 && len <= 14)
 			f->name = STATUS;
-		else if (len >= DYNAMIC)
-			f->name = remembered(f, len)->name;
+		else if (len >= DYNAMIC) {
+			k = remembered(f, len);
+			f->name = k ? k->name : OTHER;
+		}
 		return 1;
 	}
 	huffman = BYTE(f, at) & 0x80;

@@ -26,6 +26,7 @@
 #include "slots.h"
 #include "record.h"
 #include "request.h"
+#include "conn.h"
 #include "answer.h"
 #include "h2.h"
 #include "dial.h"
@@ -35,36 +36,6 @@ SLUICE_OBJECT("5.10"); /* sockops that show the packet */
 #define ANSWERS                                                                \
 	16 /* looked for in one segment, when requests are pipelined           \
 	    */
-
-/* conn is what is known of one connection. Ingress and egress of it may run at
- * the same time. */
-struct conn {
-	__u64 oldest_ns; /* when the oldest request without an answer began */
-	__u64 newest_ns; /* when the newest one began */
-	__u64 answer_ns; /* when the request began whose answer is being sent */
-	__u64 sent_ns;	 /* when the last segment of that answer was sent */
-	__u32 in_next;	 /* sequence number after what was seen */
-	__u32 out_next;
-	__u32 ticket; /* 0: not looked up */
-	__u32 due;    /* answers due to complete requests; changed atomically */
-	__u32 begun;  /* requests not counted yet, for want of a ticket */
-	__u32 bytes_in; /* and bytes */
-	__u8 in_seen;	/* in_next is valid */
-	__u8 out_seen;
-	__u8 status_len; /* bytes kept in status */
-	__u8 unused[5];
-	__u8 status[32]; /* the start of an answer that a segment cut */
-	struct trace trace; /* of the newest request */
-	struct request in;
-	__u64 line[KEPT / 8]; /* the start of a line that a segment cut */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct conn);
-} conns SEC(".maps");
 
 /* enrol finds the workload of a connection. */
 static __always_inline void enrol(struct __sk_buff *skb, struct bpf_sock *sk,
@@ -83,35 +54,32 @@ static __always_inline void enrol(struct __sk_buff *skb, struct bpf_sock *sk,
 /* expect notes requests that are complete: answers are due to them. */
 static __always_inline void expect(struct conn *c, __u32 requests)
 {
-	__sync_fetch_and_add(&c->due, requests);
+	c->asked += requests;
 	c->begun += requests;
 }
 
-/* missed deals with a hole before a segment: bytes that came in another order.
- * They will look as if they had been seen, so they are given up here. It is 0
- * if nothing was lost by it. */
-static __always_inline int missed(struct conn *c, const struct segment *s,
-				  __u32 hole)
+/* skipped deals with bytes that came, and could not be read in order. */
+static __always_inline void skipped(struct conn *c, __u32 n, __u64 when)
 {
-	switch (c->in.phase) {
-	case BODY:
-		if (c->in.body < (__u64)hole + s->len)
-			break;
-		c->in.body -= hole;
-		return 0;
-	case START: /* a request begins somewhere in the hole */
-		c->newest_ns = bpf_ktime_get_ns();
-		if (!c->due)
-			c->oldest_ns = c->newest_ns;
+	if (c->in.phase == BODY && c->in.body >= n) {
+		c->in.body -= n;
+		if (!c->in.body)
+			c->in.phase = START;
+		return;
+	}
+	if (c->in.phase == BODY || c->in.phase == START) {
+		/* A request begins somewhere in them. */
+		c->newest_ns = when;
+		if (!due(c))
+			c->oldest_ns = when;
 		c->trace.form = NO_TRACE;
 		expect(c, 1);
-		break;
-	case HEAD:
+	} else if (c->in.phase == HEAD) {
 		expect(c, 1);
-		break;
+	} else {
+		c->unread_ns = when;
 	}
 	c->in.phase = LOOSE;
-	return 1;
 }
 
 /* read takes note of what a client of HTTP/1.x sent. */
@@ -131,24 +99,33 @@ static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 		s->len -= c->in.body;
 		c->in.phase = START;
 	}
-	if (c->in.phase == LOOSE && c->due)
-		return;
 	r = the_reader();
 	if (!r)
 		return;
+	if (c->in.phase == LOOSE && due(c)) {
+		c->unread_ns = bpf_ktime_get_ns();
+		return;
+	}
 	if (!read_heads(skb, r, s, &c->in, c->line)) {
 		if (c->in.kind == UNKNOWN)
 			c->in.kind = FOREIGN;
 		c->in.phase = LOOSE;
+		c->unread_ns = bpf_ktime_get_ns();
 		return;
 	}
 	if (r->begun) {
 		c->newest_ns = bpf_ktime_get_ns();
-		if (!c->due && c->in.phase != HEAD)
+		if (!due(c) && c->in.phase != HEAD) {
 			c->oldest_ns = c->newest_ns;
+			c->unread_ns = 0;
+		}
 	}
-	if (r->begun || r->trace.form)
+	if (r->unread)
+		c->unread_ns = c->newest_ns;
+	if (r->trace.form)
 		c->trace = r->trace;
+	else if (r->begun)
+		c->trace.form = NO_TRACE;
 	c->in = r->is;
 	if (r->complete)
 		expect(c, r->complete);
@@ -169,7 +146,7 @@ static __always_inline void settle(struct conn *c)
 }
 
 /* adopt begins to follow a connection that is older than the probe, if it is one
- * that we answer and can be read from here on. */
+ * that we answer and can be read from here on. It is 0 if not. */
 static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk,
 			    const struct segment *s)
 {
@@ -185,27 +162,86 @@ static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk,
 		return 0;
 	}
 	if (http || c->in.kind != UNKNOWN)
-		return 0;
-	h = opens_stream(skb, s) ? begin_h2(sk, 1) : 0;
+		return 1;
+	h = looks_like_h2(skb, s) ? begin_h2(sk, 1) : 0;
 	c->in.kind = h ? H2 : FOREIGN;
 	if (!h)
 		add_total(OLDER, 1);
-	return 0;
+	return h != 0;
 }
 
-/* follow_h2 reads what a client of HTTP/2 sent. */
-static __noinline int follow_h2(struct __sk_buff *skb, struct bpf_sock *sk,
-				struct conn *c, const struct segment *s,
-				__u32 hole)
+/* take reads a segment that is in order, behind n bytes that could not be read. */
+static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
+				 struct conn *c, struct segment *s, __u32 n)
 {
 	struct h2 *h;
 
-	h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
-	if (!h)
+	c->bytes_in += s->len + n;
+	if (c->in.kind == UNKNOWN && c->in.phase == START && !n &&
+	    speaks_h2(skb, s))
+		c->in.kind = begin_h2(sk, 0) ? H2 : FOREIGN;
+	if (c->in.kind == H2) {
+		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+		if (!h)
+			return;
+		enrol(skb, sk, c);
+		h->ticket = c->ticket;
+		walk(skb, h, s, n, bpf_ktime_get_ns(), 0);
+		return;
+	}
+	if (n)
+		skipped(c, n, c->early_ns ? c->early_ns : bpf_ktime_get_ns());
+	read(skb, s, c);
+}
+
+/* arrange puts a segment in order. Those that came early are not kept: they are
+ * bytes that were skipped, as soon as those before them are here. It is how many
+ * bytes before the segment were, or OUT_OF_ORDER if it is not to be read now. */
+#define OUT_OF_ORDER 0xffffffff
+#define REORDERED (16U << 20) /* no window is larger, in practice */
+
+static __noinline __u32 arrange(struct bpf_sock *sk, struct conn *c,
+				const struct segment *s)
+{
+	struct bpf_tcp_sock *tcp;
+	__u32 hole = s->seq - c->in_next;
+
+	if (!c->in_seen || (__s32)hole <= 0)
 		return 0;
-	enrol(skb, sk, c);
-	h->ticket = c->ticket;
-	walk(skb, h, s, hole, 0);
+	tcp = bpf_tcp_sock(sk);
+	if (tcp && (__s32)(tcp->rcv_nxt - s->seq) >= 0)
+		return hole; /* TCP has what is missing */
+	if (hole > REORDERED)
+		return OUT_OF_ORDER;
+	if (!c->early || (__s32)(s->seq - c->early) < 0)
+		c->early = s->seq;
+	if (!c->early_end || (__s32)(s->seq + s->len - c->early_end) > 0)
+		c->early_end = s->seq + s->len;
+	c->early_ns = bpf_ktime_get_ns();
+	return OUT_OF_ORDER;
+}
+
+/* catch_up skips what came early, when it is in order now. */
+static __noinline int catch_up(struct bpf_sock *sk, struct conn *c)
+{
+	__u32 n = c->early_end - c->in_next;
+	struct h2 *h;
+
+	if ((__s32)(c->early - c->in_next) > 0)
+		return 0;
+	c->early = 0;
+	if ((__s32)n <= 0)
+		return 0;
+	c->in_next += n;
+	c->bytes_in += n;
+	c->early_end = 0;
+	if (c->in.kind != H2) {
+		skipped(c, n, c->early_ns);
+		return 0;
+	}
+	h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+	if (h)
+		lose_track(&h->in);
 	return 0;
 }
 
@@ -226,26 +262,20 @@ int ingress(struct __sk_buff *skb)
 		return 1;
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c) {
-		adopt(skb, sk, &s);
+		if (!adopt(skb, sk, &s))
+			return 1;
 		c = bpf_sk_storage_get(&conns, sk, 0, 0);
 		if (!c)
 			return 1;
 	}
-	if (c->in.kind == FOREIGN)
+	if (c->in.kind >= FOREIGN)
 		return 1;
-	hole = c->in_seen ? s.seq - c->in_next : 0;
-	if (!fresh(&s, &c->in_next, &c->in_seen))
+	hole = arrange(sk, c, &s);
+	if (hole == OUT_OF_ORDER || !fresh(&s, &c->in_next, &c->in_seen))
 		return 1;
-	if ((__s32)hole <= 0)
-		hole = 0;
-	c->bytes_in += s.len;
-	if (c->in.kind == UNKNOWN && c->in.phase == START && !hole &&
-	    speaks_h2(skb, &s))
-		c->in.kind = begin_h2(sk, 0) ? H2 : FOREIGN;
-	if (c->in.kind == H2)
-		follow_h2(skb, sk, c, &s, hole);
-	else if (!hole || !missed(c, &s, hole))
-		read(skb, &s, c);
+	take(skb, sk, c, &s, hole);
+	if (c->early)
+		catch_up(sk, c);
 	if (c->in.kind == FOREIGN) {
 		add_total(UNMEASURED, 1);
 		return 1;
@@ -277,18 +307,38 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 	have += n;
 	if (have >= STATUS_LINE) {
 		c->status_len = 0;
-		return status(c->status);
+		return status(c->version, *(__u32 *)&c->status[8]);
 	}
 	c->status_len = c->status[0] == 'H' ? have : 0;
 	return 0;
 }
 
+/* flush counts what was sent. */
+static __always_inline void flush(struct conn *c, struct counts *n)
+{
+	if (!c->segments)
+		return;
+	add(&n->bytes_out, c->bytes_out);
+	add(&n->segments, c->segments);
+	c->bytes_out = c->segments = 0;
+}
+
 /* finish counts the last byte of the answer before. */
 static __always_inline void finish(struct conn *c, struct counts *n)
 {
-	if (c->answer_ns && n)
+	if (c->answer_ns && c->sent_ns == c->first_ns)
+		observe(n->complete, c->bucket); /* it was one segment */
+	else if (c->answer_ns)
 		ended(n, c->sent_ns - c->answer_ns);
 	c->answer_ns = 0;
+	flush(c, n);
+}
+
+/* owing reports whether an answer may come. Bytes that were not understood may
+ * have been a request: behind a chunked one, say. */
+static __always_inline int owing(const struct conn *c)
+{
+	return due(c) || c->in.phase == HEAD || c->unread_ns;
 }
 
 /* answer counts an answer with a final status. */
@@ -301,26 +351,30 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 			     .grpc = NO_GRPC };
 	struct counts *n;
 
+	if (!due(c) && c->in.phase != HEAD) {
+		o.began = c->unread_ns;
+		c->unread_ns = 0;
+	}
 	c->in.kind = HTTP;
 	enrol(skb, sk, c);
 	n = counts_of(c->ticket);
 	if (n) {
 		finish(c, n);
-		answered(n, &o, c->due <= 1 ? &c->trace : 0);
+		c->bucket = answered(n, &o, due(c) <= 1 ? &c->trace : 0);
 		c->answer_ns = o.began;
-		c->sent_ns = now;
+		c->first_ns = now;
 	} else {
 		add_total(LOST, 1);
 	}
-	if (!c->due) {
+	if (!due(c)) {
 		c->in.phase = LOOSE; /* answered before its head was complete */
 		if (n)
 			add(&n->begun, 1);
 	} else {
-		__sync_fetch_and_add(&c->due, -1);
+		c->given++;
 		/* Of three or more in flight the next one may have begun later
 		 * than this says. */
-		if (c->due == 1)
+		if (due(c) == 1)
 			c->oldest_ns = c->newest_ns;
 	}
 	if (code == 101)
@@ -329,7 +383,7 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 
 /* next_answer counts an answer that shares a segment with one before. It is 0 if
  * no other one is due. */
-__noinline int next_answer(struct __sk_buff *skb, __u32 code)
+__noinline int next_answer(struct __sk_buff *skb, __u32 code, __u64 now)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct conn *c;
@@ -341,50 +395,48 @@ __noinline int next_answer(struct __sk_buff *skb, __u32 code)
 	if (!c)
 		return 0;
 	if (code >= 200 || code == 101)
-		answer(skb, sk, c, code, bpf_ktime_get_ns());
-	return c->in.kind != FOREIGN && (c->due || c->in.phase == HEAD);
+		answer(skb, sk, c, code, now);
+	return c->in.kind != FOREIGN && owing(c);
 }
 
-/* answers counts the answers in a segment, which begins with a status line. */
+/* answers counts the answers in a segment, if one is due. */
 static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
-				    struct conn *c, __u32 off, __u32 code)
+				    struct conn *c, const struct segment *s,
+				    __u64 now)
 {
-	int i;
+	__u32 code, off, i;
 
-	if (code >= 200 || code == 101)
-		answer(skb, sk, c, code, bpf_ktime_get_ns());
-	if (c->in.kind == FOREIGN || (!c->due && c->in.phase != HEAD))
+	if (!owing(c))
 		return;
+	code = first_status(skb, s, c);
+	if (!code)
+		return;
+	if (code >= 200 || code == 101)
+		answer(skb, sk, c, code, now);
+	if (c->in.kind == FOREIGN || !owing(c))
+		return;
+	off = s->off + 1;
 	for (i = 0; i < ANSWERS; i++) {
 		off = next_status(skb, off);
-		if (!off || !next_answer(skb, status_at(skb, off)))
+		if (!off || !next_answer(skb, status_at(skb, off), now))
 			return;
 		off += STATUS_LINE;
 	}
 }
 
-/* sent counts a segment, and keeps the time for the answer that it is of. */
-static __always_inline void sent(struct __sk_buff *skb, struct conn *c,
-				 __u32 bytes)
-{
-	struct counts *n = counts_of(c->ticket);
-
-	if (n) {
-		add(&n->bytes_out, bytes);
-		add(&n->segments, skb->gso_segs ? skb->gso_segs : 1);
-	}
-	if (c->answer_ns)
-		c->sent_ns = bpf_ktime_get_ns();
-}
+/* So much is counted at once, and not with the next answer. */
+#define LARGE 16384
 
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
+	struct counts *n;
 	struct conn *c;
 	struct h2 *h;
-	__u32 code, hole;
+	__u32 hole;
+	__u64 now;
 
 	if (!sk || parse(skb, &s))
 		return 1;
@@ -398,26 +450,30 @@ int egress(struct __sk_buff *skb)
 		return 1;
 	}
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
-	if (!c || c->in.kind == FOREIGN)
+	if (!c || c->in.kind >= FOREIGN)
 		return 1;
 	hole = c->out_seen ? s.seq - c->out_next : 0;
 	if (!fresh(&s, &c->out_next, &c->out_seen))
 		return 1;
+	/* TCP has noted when it leaves (CLOCK_MONOTONIC). */
+	now = skb->tstamp;
+	if (!now)
+		now = bpf_ktime_get_ns();
+	c->bytes_out += s.len;
+	c->segments += skb->gso_segs ? skb->gso_segs : 1;
 	if (c->in.kind == H2) {
-		sent(skb, c, s.len);
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
 		if (h)
-			walk(skb, h, &s, (__s32)hole > 0 ? hole : 0, 1);
-		return 1;
+			walk(skb, h, &s, (__s32)hole > 0 ? hole : 0, now, 1);
+	} else {
+		answers(skb, sk, c, &s, now);
 	}
-	if (!c->due && c->in.phase != HEAD) {
-		sent(skb, c, s.len);
-		return 1;
+	c->sent_ns = now;
+	if (c->bytes_out >= LARGE || (c->segments && c->in.kind == H2)) {
+		n = counts_of(c->ticket);
+		if (n)
+			flush(c, n);
 	}
-	code = first_status(skb, &s, c);
-	if (code)
-		answers(skb, sk, c, s.off + 1, code);
-	sent(skb, c, s.len);
 	return 1;
 }
 
@@ -456,20 +512,21 @@ static __always_inline void closed(struct bpf_sock *sk, struct conn *c,
 
 	if (n && (from == BPF_TCP_ESTABLISHED || from == BPF_TCP_CLOSE_WAIT))
 		add(&n->resets, 1);
+	if (n)
+		finish(c, n);
 	if (c->in.kind == H2) {
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
 		if (h)
 			hung_up(h, o.now);
 		return;
 	}
-	finish(c, n);
-	if (!c->due || c->in.kind != HTTP)
+	if (!due(c) || c->in.kind != HTTP)
 		return;
 	if (n)
-		lapsed(n, c->due, &o, c->due == 1 ? &c->trace : 0);
+		lapsed(n, due(c), &o, due(c) == 1 ? &c->trace : 0);
 	else
-		add_total(LOST, c->due);
-	c->due = 0;
+		add_total(LOST, due(c));
+	c->given = c->asked;
 }
 
 static __always_inline void watch(struct bpf_sock_ops *ctx, int flags)
@@ -483,7 +540,6 @@ int connection(struct bpf_sock_ops *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	struct counts *n;
 	struct conn *c;
-	struct dial *d;
 
 	if (!sk)
 		return 1;
@@ -499,18 +555,14 @@ int connection(struct bpf_sock_ops *ctx)
 			add_total(LOST, 1);
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		if (!measure_dials)
-			break;
-		watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
-		d = bpf_sk_storage_get(&dials, sk, 0,
-				       BPF_SK_STORAGE_GET_F_CREATE);
-		if (d)
-			d->began = bpf_ktime_get_ns();
+		dial(sk);
+		if (measure_dials)
+			watch(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		d = bpf_sk_storage_get(&dials, sk, 0, 0);
-		if (d)
-			dialed(d);
+		c = measure_dials ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
+		if (c && c->in.kind == DIALED)
+			dialed(c);
 		break;
 	case BPF_SOCK_OPS_RETRANS_CB:
 		c = bpf_sk_storage_get(&conns, sk, 0, 0);
@@ -522,13 +574,10 @@ int connection(struct bpf_sock_ops *ctx)
 		if (ctx->args[1] != BPF_TCP_CLOSE)
 			break;
 		c = bpf_sk_storage_get(&conns, sk, 0, 0);
-		if (c)
+		if (c && c->in.kind != DIALED)
 			closed(sk, c, ctx->args[0]);
-		d = ctx->args[0] == BPF_TCP_SYN_SENT
-			    ? bpf_sk_storage_get(&dials, sk, 0, 0)
-			    : 0;
-		if (d)
-			undialed(d);
+		else if (c && ctx->args[0] == BPF_TCP_SYN_SENT)
+			undialed(c);
 		break;
 	}
 	return 1;

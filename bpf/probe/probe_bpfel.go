@@ -18,17 +18,28 @@ type probeConn struct {
 	OldestNs  uint64
 	NewestNs  uint64
 	AnswerNs  uint64
+	FirstNs   uint64
 	SentNs    uint64
+	UnreadNs  uint64
+	EarlyNs   uint64
 	InNext    uint32
 	OutNext   uint32
 	Ticket    uint32
-	Due       uint32
+	Asked     uint32
+	Given     uint32
 	Begun     uint32
 	BytesIn   uint32
+	BytesOut  uint32
+	Segments  uint32
+	Early     uint32
+	EarlyEnd  uint32
+	Unused3   uint32
 	InSeen    uint8
 	OutSeen   uint8
 	StatusLen uint8
-	Unused    [5]uint8
+	Unused    uint8
+	Bucket    uint16
+	Unused2   uint16
 	Status    [32]uint8
 	Trace     struct {
 		_      structs.HostLayout
@@ -71,13 +82,6 @@ type probeCounts struct {
 	Complete     [834]uint64
 }
 
-type probeDial struct {
-	_      structs.HostLayout
-	Began  uint64
-	Ticket uint32
-	Unused uint32
-}
-
 type probeH2 struct {
 	_      structs.HostLayout
 	Ticket uint32
@@ -109,29 +113,27 @@ type probeH2 struct {
 			Have    uint32
 			At      uint32
 			Number  uint32
-			Hit     uint32
 			Kept    uint8
-			Next    uint8
 			Astray  uint8
 			Value   uint8
 			Name    uint8
 			Adding  uint8
 			Grpc    uint8
 			Unused  uint8
+			Unused2 [2]uint8
+			_       [1]byte
 			Status  uint16
-			Unused2 [3]uint16
 			Trace   struct {
 				_      structs.HostLayout
 				Id     [24]uint8
 				Form   uint8
 				Unused [7]uint8
 			}
-			Known [32]struct {
-				_      structs.HostLayout
-				At     uint32
-				Value  uint16
-				Name   uint8
-				Unused uint8
+			Known [128]struct {
+				_     structs.HostLayout
+				Value uint16
+				Name  uint8
+				Round uint8
 			}
 			Window [264]uint8
 		}
@@ -162,29 +164,27 @@ type probeH2 struct {
 			Have    uint32
 			At      uint32
 			Number  uint32
-			Hit     uint32
 			Kept    uint8
-			Next    uint8
 			Astray  uint8
 			Value   uint8
 			Name    uint8
 			Adding  uint8
 			Grpc    uint8
 			Unused  uint8
+			Unused2 [2]uint8
+			_       [1]byte
 			Status  uint16
-			Unused2 [3]uint16
 			Trace   struct {
 				_      structs.HostLayout
 				Id     [24]uint8
 				Form   uint8
 				Unused [7]uint8
 			}
-			Known [32]struct {
-				_      structs.HostLayout
-				At     uint32
-				Value  uint16
-				Name   uint8
-				Unused uint8
+			Known [128]struct {
+				_     structs.HostLayout
+				Value uint16
+				Name  uint8
+				Round uint8
 			}
 			Window [264]uint8
 		}
@@ -198,7 +198,7 @@ type probeH2 struct {
 		Answered uint8
 		Unused   uint8
 	}
-	Traces [64]struct {
+	Traces [32]struct {
 		_      structs.HostLayout
 		Id     uint32
 		Unused uint32
@@ -236,6 +236,8 @@ type probeReader struct {
 	Begun    uint32
 	Complete uint32
 	Nl       uint32
+	Unread   uint32
+	Unused   uint32
 	Bytes    [1088]uint8
 }
 
@@ -252,7 +254,6 @@ type probeWorkload struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	probeMapConns        = "conns"
-	probeMapDials        = "dials"
 	probeMapExemplars    = "exemplars"
 	probeMapFreeTickets  = "free_tickets"
 	probeMapH2conns      = "h2conns"
@@ -319,7 +320,6 @@ type probeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeMapSpecs struct {
 	Conns       *ebpf.MapSpec `ebpf:"conns"`
-	Dials       *ebpf.MapSpec `ebpf:"dials"`
 	Exemplars   *ebpf.MapSpec `ebpf:"exemplars"`
 	FreeTickets *ebpf.MapSpec `ebpf:"free_tickets"`
 	H2conns     *ebpf.MapSpec `ebpf:"h2conns"`
@@ -358,7 +358,6 @@ func (o *probeObjects) Close() error {
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeMaps struct {
 	Conns       *ebpf.Map `ebpf:"conns"`
-	Dials       *ebpf.Map `ebpf:"dials"`
 	Exemplars   *ebpf.Map `ebpf:"exemplars"`
 	FreeTickets *ebpf.Map `ebpf:"free_tickets"`
 	H2conns     *ebpf.Map `ebpf:"h2conns"`
@@ -371,7 +370,6 @@ type probeMaps struct {
 func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Conns,
-		m.Dials,
 		m.Exemplars,
 		m.FreeTickets,
 		m.H2conns,

@@ -96,13 +96,11 @@ __noinline __u32 bucket_of(__u64 ns)
 	return bucket(ns);
 }
 
-static __always_inline void observe(__u64 *buckets, __u64 took)
+static __always_inline void observe(__u64 *buckets, __u32 bucket)
 {
-	__u32 i = bucket_of(took);
-
-	keep(i);
-	if (i < BUCKETS)
-		add(&buckets[i], 1);
+	keep(bucket);
+	if (bucket < BUCKETS)
+		add(&buckets[bucket], 1);
 }
 
 static __always_inline void failed(struct counts *n, __u64 now)
@@ -111,29 +109,32 @@ static __always_inline void failed(struct counts *n, __u64 now)
 		n->first_error_ns = now;
 }
 
-/* answered counts the first byte of an answer with a final status. */
-static __always_inline void answered(struct counts *n, const struct outcome *o,
-				     const struct trace *t)
+/* answered counts the first byte of an answer with a final status. It is the
+ * bucket of the duration. */
+static __always_inline __u32 answered(struct counts *n, const struct outcome *o,
+				      const struct trace *t)
 {
 	__u32 class = (__u32)o->status / 100;
 	__u64 took = o->now - o->began;
+	__u32 bucket = bucket_of(took);
 
 	add(&n->sum_ns, took);
 	keep(class);
 	add(&n->classes[class & (CLASSES - 1)], 1);
-	observe(n->latency, took);
+	observe(n->latency, bucket);
 	if (!n->first_ns)
 		n->first_ns = o->now;
 	if (class == 5)
 		failed(n, o->now);
 	if (slowest(n, took, o->now) || class == 5)
 		tell(n->ticket, o, t);
+	return bucket;
 }
 
 /* ended counts the last byte of an answer. */
 static __always_inline void ended(struct counts *n, __u64 took)
 {
-	observe(n->complete, took);
+	observe(n->complete, bucket_of(took));
 }
 
 /* lapsed counts requests that ended without an answer. */

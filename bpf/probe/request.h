@@ -33,6 +33,7 @@ enum kind {
 	HTTP,
 	H2,
 	FOREIGN, /* something else: TLS, … */
+	DIALED,	 /* one that was opened from here */
 };
 
 /* request is what is known of the bytes of a client between two segments. */
@@ -57,6 +58,8 @@ struct reader {
 	__u32 begun;
 	__u32 complete; /* heads that ended in this segment */
 	__u32 nl;	/* the newline found last */
+	__u32 unread;	/* bytes behind a head were not understood */
+	__u32 unused;
 	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
 
@@ -160,10 +163,10 @@ static __always_inline int is_method(__u32 word, __u32 n)
 
 /* content_length reads the decimal number of the line that starts at line,
  * behind "content-length:". */
-static __always_inline __u64 content_length(struct reader *r, __u32 line)
+static __always_inline void content_length(struct reader *r, __u32 line)
 {
 	__u64 n = 0;
-	__u32 i;
+	__u32 i, digits = 0;
 
 	for (i = 15; i < 40; i++) {
 		__u8 c = r->bytes[(line + i) & 1023];
@@ -173,8 +176,25 @@ static __always_inline __u64 content_length(struct reader *r, __u32 line)
 		if (c < '0' || c > '9')
 			break;
 		n = n * 10 + (c - '0');
+		digits = 1;
 	}
-	return n;
+	r->is.body = n;
+	if (!digits)
+		r->is.loose = 1; /* on the next line, or too far away */
+}
+
+/* measures reports whether the line that starts at line says how long the body
+ * is. */
+static __always_inline int measures(struct reader *r, __u32 line)
+{
+	__u64 name = AT(r, line) | 0x2020202020202020ULL;
+	__u64 rest = AT(r, line + 8) | 0x2020202020202020ULL;
+
+	return (name == 0x2d746e65746e6f63ULL /* content- */ &&
+		(rest & 0xffffffffffffffULL) ==
+			0x3a6874676e656cULL /* length: */) ||
+	       (name == 0x726566736e617274ULL /* transfer */ &&
+		rest == 0x6e69646f636e652dULL /* -encodin */);
 }
 
 /* hex4 makes four bytes of eight hexadecimal digits. */
@@ -219,7 +239,7 @@ __noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
 	rest = AT(r, line + 8) | 0x2020202020202020ULL;
 	if (name == 0x2d746e65746e6f63ULL /* content- */ &&
 	    (rest & 0xffffffffffffffULL) == 0x3a6874676e656cULL /* length: */)
-		r->is.body = content_length(r, line);
+		content_length(r, line);
 	else if (name == 0x726566736e617274ULL /* transfer */ &&
 		 rest == 0x6e69646f636e652dULL /* -encodin */)
 		r->is.loose = 1;
@@ -264,6 +284,7 @@ static __always_inline int end_of_head(struct __sk_buff *skb, struct reader *r,
 	r->complete++;
 	if (r->is.loose) {
 		r->is.phase = LOOSE;
+		r->unread = rest != 0;
 		return 0;
 	}
 	if (r->is.body >= rest) {
@@ -278,8 +299,10 @@ static __always_inline int end_of_head(struct __sk_buff *skb, struct reader *r,
 		rest -= r->is.body;
 		p = 0;
 	}
-	if (!is_method((__u32)AT(r, p), rest))
+	if (!is_method((__u32)AT(r, p), rest)) {
+		r->unread = 1;
 		return 0;
+	}
 	begin(r);
 	r->line = r->at = p;
 	return 1;
@@ -292,10 +315,13 @@ static __always_inline int more(struct __sk_buff *skb, struct reader *r)
 
 	if (r->base + r->end >= r->stop)
 		return 0;
-	if (r->line == 0)
-		r->line = NO_LINE; /* longer than the window */
-	else if (r->line != NO_LINE)
+	if (r->line == 0) { /* longer than the window */
+		if (measures(r, 0))
+			r->is.loose = 1;
+		r->line = NO_LINE;
+	} else if (r->line != NO_LINE) {
 		from = r->line;
+	}
 	if (fill(skb, r, from, 0))
 		return 0;
 	if (r->line != NO_LINE)
@@ -319,8 +345,10 @@ static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
 	if (line == NO_LINE)
 		return 1;
 	c = r->bytes[line & 1023] | 0x20;
-	if ((c == 'c' || c == 't') && nl - line >= 16)
+	if ((c == 'c' || c == 't') && nl - line >= 15)
 		field(skb, line, nl - line);
+	else if (c == ' ' || c == ('\t' | 0x20))
+		r->is.loose = 1; /* more of a field, maybe of one that matters */
 	return 1;
 }
 
@@ -388,6 +416,8 @@ static __always_inline void cut(struct reader *r, __u64 *line)
 	__u32 from = r->line, n = r->end - from, i;
 
 	if (from == NO_LINE || n > KEPT) {
+		if (from != NO_LINE && measures(r, from))
+			r->is.loose = 1;
 		r->is.line_len = MID_LINE;
 		return;
 	}
@@ -410,7 +440,7 @@ static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 	r->base = s->off;
 	r->stop = s->off + s->len;
 	r->at = r->line = 0;
-	r->begun = r->complete = 0;
+	r->begun = r->complete = r->unread = 0;
 	r->trace.form = NO_TRACE;
 	kept = recall(r, line);
 	keep(kept);
