@@ -45,7 +45,7 @@ func (p *Pins) TakeOver(spec *ebpf.CollectionSpec, programs map[string]ebpf.Atta
 		for _, m := range all {
 			_ = m.Close()
 		}
-		err = &StaleError{What: "the probe", Dir: p.dir, Why: err.Error(), Err: err}
+		err = staleProbe(p.dir, err)
 	}()
 	want := declared(spec.Maps)
 	if err := complete(names, want, programs); err != nil {
@@ -61,6 +61,15 @@ func (p *Pins) TakeOver(spec *ebpf.CollectionSpec, programs map[string]ebpf.Atta
 		return nil, err
 	}
 	return all, usesAll(spec, all, uses)
+}
+
+func staleProbe(dir string, err error) *StaleError {
+	stale := &StaleError{What: "the probe", Dir: dir, Why: err.Error(), Err: err}
+	var layout *LayoutError
+	if errors.As(err, &layout) {
+		stale.Why = fmt.Sprintf("%s is %s, expected %s", layout.What, layout.Got, layout.Want)
+	}
+	return stale
 }
 
 // complete compares the names of pins with those of an object.

@@ -2,12 +2,8 @@ package probe
 
 import (
 	"errors"
-	"io"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,7 +12,6 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/sluice-cd/sluice/bpf"
-	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // load is clients that send requests at a fixed rate, as long as each is
@@ -214,154 +209,6 @@ func TestStagedObjectsAreCommittedInAnyOrderAndOnce(t *testing.T) {
 	}
 	if err := second.Commit(); !errors.Is(err, errDetached) {
 		t.Errorf("committing to a detached probe: %v", err)
-	}
-}
-
-func TestLoadedDescribesProgramsAndMaps(t *testing.T) {
-	s := start(t)
-	p := s.watch(t, Options{})
-	first := p.Loaded()
-	if len(first.Programs) != len(attachments) || len(first.Maps) < 4 {
-		t.Fatalf("%+v", first)
-	}
-	spec, err := bpf.Open(Object(), p.Digest())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range first.Maps {
-		if m.ID == 0 || m.Type == "" || m.ValueSize == 0 && m.MaxEntries == 0 || m.Frozen != strings.HasPrefix(m.Name, ".rodata") {
-			t.Errorf("%+v", m)
-		}
-	}
-	for _, prog := range first.Programs {
-		// The kernel's tag is a digest of what it was given, too.
-		given := spec.Programs[prog.Name].Instructions
-		if err := given.Marshal(io.Discard, spec.ByteOrder); err != nil { // resolves jumps and calls
-			t.Fatal(err)
-		}
-		if same, err := given.HasTag(prog.Tag, spec.ByteOrder); err != nil || !same {
-			t.Errorf("%s: the tag %s is not that of the instructions (%v)", prog.Name, prog.Tag, err)
-		}
-	}
-	if err := p.Swap(other(t), bpf.DigestOf(other(t))); err != nil {
-		t.Fatal(err)
-	}
-	second := p.Loaded()
-	for i, was := range first.Programs {
-		is := second.Programs[i]
-		if is.ID == was.ID || is.Tag != was.Tag || is.LoadedDigest != was.LoadedDigest || is.LinkID != was.LinkID {
-			t.Errorf("after a swap by the same code: %+v, was %+v", is, was)
-		}
-		if is.XlatedDigest == "" || is.LoadedDigest == "" || is.XlatedDigest == is.LoadedDigest {
-			t.Errorf("digests: %+v", is)
-		}
-	}
-	for i, was := range first.Maps {
-		if is := second.Maps[i]; !bpf.IsData(was.Name) && is != was {
-			t.Errorf("map %+v, was %+v", is, was)
-		}
-	}
-}
-
-// compiled is the probe, compiled with some words of its source changed: pairs
-// of old and new.
-func compiled(t *testing.T, words ...string) []byte {
-	t.Helper()
-	testenv.Need(t, "clang-19")
-	dir := t.TempDir()
-	files, err := filepath.Glob("*.[ch]")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := strings.NewReplacer(words...).Replace(string(raw))
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(changed), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	include, err := filepath.Abs("../include")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("clang-19", "-target", "bpfel", "-O2", "-g", "-mcpu=v3", "-I"+include, "-I/usr/include/x86_64-linux-gnu", "-c", "probe.bpf.c", "-o", "probe.o")
-	cmd.Dir = dir
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
-	}
-	obj, err := os.ReadFile(filepath.Join(dir, "probe.o"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return obj
-}
-
-func TestAnObjectOfAnotherLayoutIsNeitherLoadedNorSwappedIn(t *testing.T) {
-	s := start(t)
-	p := s.watch(t, Options{})
-	for name, tt := range map[string]struct {
-		words []string
-		what  string // empty: the same layout
-	}{
-		"compiled again":           {nil, ""},
-		"two fields change places": {[]string{"aborted", "retransmits", "retransmits", "aborted"}, "value of map slots"},
-		"a field has another name": {[]string{"aborted", "given_up"}, "value of map slots"},
-		"a map has another name":   {[]string{"totals", "sums"}, "map"},
-	} {
-		obj := compiled(t, tt.words...)
-		fresh, err := Load(obj, bpf.DigestOf(obj), Options{})
-		swap := p.Swap(obj, bpf.DigestOf(obj))
-		if tt.what == "" {
-			if err != nil || swap != nil {
-				t.Errorf("%s: %v, %v", name, err, swap)
-			} else if err := fresh.Close(); err != nil {
-				t.Error(err)
-			}
-			continue
-		}
-		for _, err := range []error{err, swap} {
-			var layout *LayoutError
-			if !errors.As(err, &layout) || !strings.Contains(layout.What, tt.what) {
-				t.Errorf("%s: %v, want a LayoutError on the %s", name, err, tt.what)
-			}
-		}
-	}
-	if err := p.Check(); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCostGoesOnOverSwaps(t *testing.T) {
-	s := start(t)
-	p := s.watch(t, Options{Stats: true})
-	c := dial(t, s.v4)
-	var last Cost
-	for range 3 {
-		for range 20 {
-			c.send(get("/"))
-			c.answers(1, "GET")
-		}
-		cost, err := p.Cost()
-		if err != nil {
-			t.Fatal(err)
-		}
-		// A request and its answer are two packets at least.
-		if cost.Runs < last.Runs+40 || cost.Time <= last.Time {
-			t.Errorf("the cost is %+v, was %+v", cost, last)
-		}
-		last = cost
-		if err := p.Swap(Object(), p.Digest()); err != nil {
-			t.Fatal(err)
-		}
-		if after, err := p.Cost(); err != nil || after.Runs < last.Runs || after.Time < last.Time {
-			t.Errorf("after a swap the cost is %+v, was %+v (%v)", after, last, err)
-		}
-	}
-	if _, err := start(t).watch(t, Options{}).Cost(); !errors.Is(err, ErrNoStats) {
-		t.Errorf("without statistics: %v", err)
 	}
 }
 
