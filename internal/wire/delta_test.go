@@ -132,11 +132,16 @@ func add(sum *probe.Counts, c probe.Counts) {
 }
 
 func TestAnEarlierReadingThatIsNone(t *testing.T) {
-	s := sample(1, 2)
-	var format *wire.FormatError
-	_, err := wire.Merge(map[uint64]*probe.Counts{}, []byte("x"), wire.Encode(nil, &s), byGroup)
-	if !errors.As(err, &format) || !strings.HasPrefix(err.Error(), "the reading before: ") {
-		t.Errorf("%v, want a FormatError of the reading before", err)
+	now := workload(field(15, 1))
+	for want, prev := range map[string][]byte{
+		"the reading before: not a snapshot of a probe: ":       []byte("x"),
+		"workloads[0].latency: in the reading before, a number": workload(field(15, 0x80)),
+	} {
+		_, err := wire.Merge(map[uint64]*probe.Counts{}, prev, now, byGroup)
+		var format *wire.FormatError
+		if !errors.As(err, &format) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want a FormatError with %q", err, want)
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func (m *increase) histogram(now, prev []byte) (what string) {
 		}
 		at := len(m.buckets)
 		if m.buckets, what = readBuckets(m.buckets, prev, &m.before); what != "" {
-			return what
+			return "in the reading before, " + what
 		}
 		m.before.set(m.buckets[at:])
 		m.buckets = m.buckets[:at]
