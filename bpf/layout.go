@@ -138,7 +138,7 @@ func kindOf(t btf.Type) string {
 	case *btf.Int:
 		return fmt.Sprintf("%v of %d bytes", t.Encoding, t.Size)
 	case *btf.Enum:
-		return fmt.Sprintf("enum of %d bytes, signed %t", t.Size, t.Signed)
+		return fmt.Sprintf("enum of %d bytes with %v", t.Size, t.Values)
 	case *btf.Float:
 		return fmt.Sprintf("float of %d bytes", t.Size)
 	case *btf.Array:

@@ -28,7 +28,7 @@ func measuring() (*ebpf.CollectionSpec, *btf.Struct) {
 		{Name: "buckets", Type: &btf.Array{Index: u32, Type: u32, Nelems: 4}, Offset: 192},
 		{Name: "either", Type: &btf.Union{Size: 8, Members: []btf.Member{{Name: "a", Type: u64}, {Name: "b", Type: u32}}}, Offset: 320},
 		{Name: "flags", Type: u32, Offset: 384, BitfieldSize: 3},
-		{Name: "code", Type: &btf.Enum{Name: "code", Size: 4}, Offset: 416},
+		{Name: "code", Type: &btf.Enum{Name: "code", Size: 4, Values: []btf.EnumValue{{Name: "OK"}, {Name: "BAD", Value: 1}}}, Offset: 416},
 		{Name: "when", Type: &btf.Typedef{Name: "time", Type: &btf.Const{Type: u64}}, Offset: 448},
 	}}
 	return &ebpf.CollectionSpec{
@@ -64,6 +64,9 @@ func TestADifferentLayoutIsFound(t *testing.T) {
 		"an array of other things":    {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[3].Type.(*btf.Array).Type = s32 }, "element of field buckets of value of map slots"},
 		"a longer array":              {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[3].Type.(*btf.Array).Nelems = 5 }, "field buckets of value of map slots"},
 		"a number for an enumeration": {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[6].Type = u32 }, "field code of value of map slots"},
+		"an enumeration means other things": {func(_ *ebpf.CollectionSpec, v *btf.Struct) {
+			v.Members[6].Type.(*btf.Enum).Values = []btf.EnumValue{{Name: "BAD"}, {Name: "OK", Value: 1}}
+		}, "field code of value of map slots"},
 		"another alternative":         {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[4].Type.(*btf.Union).Members[1].Name = "c" }, "field 2 of field either of value of map slots"},
 		"a field is missing":          {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members = v.Members[:7] }, "value of map slots"},
 		"types have other names": {func(_ *ebpf.CollectionSpec, v *btf.Struct) {
