@@ -66,6 +66,7 @@ struct flow {
 	__u8 opening; /* the stream's END_STREAM, for CONTINUATION */
 	__u8 lost;    /* it is not known where the next frame begins */
 	__u8 inside;  /* a header block goes on in the next frame */
+	__u8 strange; /* nothing was seen of it yet, and it is old */
 	__u8 head_len;
 	__u8 head[32]; /* FRAME_HEAD and a pad length are used */
 	struct fields f;
@@ -571,6 +572,12 @@ static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
 {
 	__u32 id = opens_stream(skb, s);
 
+	if (w->strange) {
+		w->strange = 0;
+		if (looks_like_h2(skb, s))
+			return 1;
+		add_total(DESYNCED, 1);
+	}
 	if (!id)
 		return 0;
 	if (out)
@@ -623,8 +630,9 @@ static __always_inline struct h2 *begin_h2(struct bpf_sock *sk, int older)
 	if (!h)
 		return 0;
 	if (older) {
-		add_total(DESYNCED, 1);
+		/* Who was silent begins with a frame, in all likelihood. */
 		h->in.lost = h->out.lost = 1;
+		h->in.strange = h->out.strange = 1;
 		h->in.f.astray = h->out.f.astray = 1;
 	} else {
 		h->in.payload = PREFACE;

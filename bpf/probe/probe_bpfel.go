@@ -103,9 +103,10 @@ type probeH2 struct {
 		Opening uint8
 		Lost    uint8
 		Inside  uint8
+		Strange uint8
 		HeadLen uint8
 		Head    [32]uint8
-		_       [2]byte
+		_       [1]byte
 		F       struct {
 			_       structs.HostLayout
 			Added   uint32
@@ -154,9 +155,10 @@ type probeH2 struct {
 		Opening uint8
 		Lost    uint8
 		Inside  uint8
+		Strange uint8
 		HeadLen uint8
 		Head    [32]uint8
-		_       [2]byte
+		_       [1]byte
 		F       struct {
 			_       structs.HostLayout
 			Added   uint32
