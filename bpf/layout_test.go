@@ -67,8 +67,8 @@ func TestADifferentLayoutIsFound(t *testing.T) {
 		"an enumeration means other things": {func(_ *ebpf.CollectionSpec, v *btf.Struct) {
 			v.Members[6].Type.(*btf.Enum).Values = []btf.EnumValue{{Name: "BAD"}, {Name: "OK", Value: 1}}
 		}, "field code of value of map slots"},
-		"another alternative":         {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[4].Type.(*btf.Union).Members[1].Name = "c" }, "field 2 of field either of value of map slots"},
-		"a field is missing":          {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members = v.Members[:7] }, "value of map slots"},
+		"another alternative": {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members[4].Type.(*btf.Union).Members[1].Name = "c" }, "field 2 of field either of value of map slots"},
+		"a field is missing":  {func(_ *ebpf.CollectionSpec, v *btf.Struct) { v.Members = v.Members[:7] }, "value of map slots"},
 		"types have other names": {func(_ *ebpf.CollectionSpec, v *btf.Struct) {
 			v.Name, v.Members[2].Type.(*btf.Struct).Name = "counters", "parser"
 			v.Members[7].Type, v.Members[0].Type = u64, &btf.Volatile{Type: &btf.Typedef{Name: "u64", Type: u64}}
