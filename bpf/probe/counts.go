@@ -56,6 +56,39 @@ func (c *Counts) InFlight() uint64 {
 	return 0
 }
 
+// Add adds what another workload did.
+func (c *Counts) Add(d *Counts) {
+	c.Begun += d.Begun
+	c.Requests += d.Requests
+	c.Aborted += d.Aborted
+	c.Truncated += d.Truncated
+	c.Connections += d.Connections
+	c.Resets += d.Resets
+	c.Segments += d.Segments
+	c.Retransmits += d.Retransmits
+	c.BytesIn += d.BytesIn
+	c.BytesOut += d.BytesOut
+	c.LatencySum += d.LatencySum
+	for i, n := range d.Classes {
+		c.Classes[i] += n
+	}
+	for i, n := range d.GRPC {
+		c.GRPC[i] += n
+	}
+	c.Latency.Merge(&d.Latency)
+	c.Complete.Merge(&d.Complete)
+	c.First = earlier(c.First, d.First)
+	c.FirstError = earlier(c.FirstError, d.FirstError)
+}
+
+// earlier is the earlier one of two times, of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
 // Failed is the number of requests that failed by the server's fault: 5xx, no
 // answer at all, an answer cut off, or a gRPC status that OpenTelemetry's
 // conventions call a server error (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,

@@ -159,17 +159,31 @@ func connect(ctx context.Context, addr netip.AddrPort) error {
 	return conn.Close()
 }
 
-// get makes one HTTP/1.1 request on a connection of its own and returns the
-// status.
+// get makes one request on a connection of its own and returns the status. A
+// service that does not answer HTTP/1.1 may answer HTTP/2 in the clear: gRPC.
 func get(ctx context.Context, addr netip.AddrPort, path string) (status int, err error) {
+	var http1, http2 http.Protocols
+	http1.SetHTTP1(true)
+	http2.SetUnencryptedHTTP2(true)
+	if status, err = ask(ctx, addr, path, &http1); err == nil || ctx.Err() != nil {
+		return status, err
+	}
+	if status, retry := ask(ctx, addr, path, &http2); retry == nil {
+		return status, nil
+	}
+	return 0, err
+}
+
+func ask(ctx context.Context, addr netip.AddrPort, path string, protocols *http.Protocols) (status int, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+path, nil)
 	if err != nil {
 		return 0, err
 	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     &http.Transport{DisableKeepAlives: true, Protocols: protocols},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	defer client.CloseIdleConnections()
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, err

@@ -20,7 +20,7 @@ func (r *Rollout) counts(ctx context.Context, arm *local.Arm) (string, error) {
 	}
 	// A TLS server in Go answers HTTP too, with a complaint: that would count.
 	if arm.SpeaksTLS(ctx) {
-		return "", fmt.Errorf("%s speaks TLS, which the probe cannot read: let it speak HTTP/1.1 in the clear behind a proxy that ends TLS", arm.Version)
+		return "", fmt.Errorf("%s speaks TLS, which the probe cannot read: let it speak in the clear behind a proxy that ends TLS", arm.Version)
 	}
 	before, err := r.probe.Snapshot()
 	if err != nil {
@@ -39,7 +39,7 @@ func (r *Rollout) counts(ctx context.Context, arm *local.Arm) (string, error) {
 	counted := source.Sum(after, group, arm.Own.Port()).Requests - source.Sum(before, group, arm.Own.Port()).Requests
 	switch {
 	case answered == 0:
-		return "", fmt.Errorf("the service does not answer HTTP/1.1 in the clear on port %d: the probe cannot measure it", arm.Own.Port())
+		return "", fmt.Errorf("the service answers neither HTTP/1.1 nor HTTP/2 in the clear on port %d: the probe cannot measure it", arm.Own.Port())
 	case counted != uint64(answered):
 		return "", fmt.Errorf("self-test of the probe: %d requests were answered, it counted %d", answered, counted)
 	}

@@ -78,7 +78,7 @@ func (s *Probe) arm(now probe.Snapshot, group uint64) (gate.Arm, probe.Counts, e
 	total, before := Sum(now, group, s.port), Sum(s.last, group, s.port)
 	arm := gate.Arm{
 		Requests: total.Requests + total.Aborted - before.Requests - before.Aborted,
-		Errors:   total.Classes[5] + total.Aborted - before.Classes[5] - before.Aborted,
+		Errors:   total.Failed() - before.Failed(),
 	}
 	var err error
 	if arm.Latency, err = total.Latency.Sub(&before.Latency); err != nil {
@@ -95,21 +95,7 @@ func Sum(s probe.Snapshot, group uint64, port uint16) probe.Counts {
 		if w.Cgroup != group || w.Addr.Port() != port {
 			continue
 		}
-		sum.Requests += c.Requests
-		sum.Aborted += c.Aborted
-		for i, n := range c.Classes {
-			sum.Classes[i] += n
-		}
-		sum.Latency.Merge(&c.Latency)
-		sum.First = earlier(sum.First, c.First)
-		sum.FirstError = earlier(sum.FirstError, c.FirstError)
+		sum.Add(&c)
 	}
 	return sum
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
-		return b
-	}
-	return a
 }
