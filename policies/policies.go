@@ -8,8 +8,9 @@ package policies
 
 import "embed"
 
-// FS holds every Rego file of this directory, tests included, and
-// input.schema.json, the JSON Schema of the input document.
+// FS holds every Rego file of this directory, tests included, and what is written
+// as JSON: input.schema.json, the JSON Schema of the input document; object.json,
+// what an eBPF object may contain; seccomp-probe.json, what sluice-probe may call.
 //
 //go:embed *.rego *.json
 var FS embed.FS

@@ -329,7 +329,7 @@ func TestBPFListAndRollback(t *testing.T) {
 	p.objects.Loaded.Programs = []bpf.LoadedProgram{{Name: "ingress", ID: 7, Tag: "00ff", AttachedTo: "/group"}}
 	p.objects.History = []wire.Object{{Digest: good, Good: true, Signed: true}, {Digest: p.objects.Loaded.Digest, Bad: "it is slow"}}
 	stdout, _ := wantStatus(t, 0, "bpf", "rollback", "--dry-run", "--probe", p.target)
-	if !strings.Contains(stdout, "by "+string(good)) {
+	if !strings.Contains(stdout, "the last good object, "+string(good)) {
 		t.Error(stdout)
 	}
 	stdout, _ = wantStatus(t, 0, "bpf", "rollback", "--probe", p.target)

@@ -258,7 +258,7 @@ worse.`,
 func printRollback(w io.Writer, o wire.Objects) error {
 	for _, object := range o.History {
 		if object.Good && object.Bad == "" && object.Digest != o.Loaded.Digest {
-			fmt.Fprintf(w, "would replace %s by %s or one found good after it\n", o.Loaded.Digest, object.Digest)
+			fmt.Fprintf(w, "would replace %s by the last good object, %s as far as can be seen here\n", o.Loaded.Digest, object.Digest)
 			return nil
 		}
 	}
