@@ -54,7 +54,7 @@ func (o *options) config(stderr io.Writer) (agent.Config, error) {
 	cfg := agent.Config{
 		Cgroup: o.cgroup, Pin: o.pin, Workloads: o.workloads, Node: o.node,
 		Interval: o.interval, Probation: o.probation, Budget: float64(o.budget),
-		Listen: o.listen, TLS: agent.TLS{Cert: o.cert, Key: o.key, ClientCA: o.clientCA}, Pprof: o.pprof,
+		Listen: o.listen, SocketGroup: o.socketGroup, TLS: agent.TLS{Cert: o.cert, Key: o.key, ClientCA: o.clientCA}, Pprof: o.pprof,
 		Keep: o.keep, UnsafeUnconfined: o.unconfined, Log: slog.New(handler(o.logFormat, stderr)),
 	}
 	if len(cfg.Listen) == 0 {

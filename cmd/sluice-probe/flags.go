@@ -39,6 +39,7 @@ type options struct {
 
 	listen, spiffe, dns, uids list
 	cert, key, clientCA       string
+	socketGroup               int
 	pprof                     bool
 
 	history, etcdCA, etcdCert, etcdKey, etcdUser string
@@ -90,11 +91,11 @@ func (p *percent) Set(s string) error {
 func (o *options) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("sluice-probe", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.StringVar(&o.cgroup, "cgroup", "", "measure this control group and those below it: `DIR` of a cgroup2 file system")
-	f.IntVar(&o.workloads, "workloads", 0, "`NUMBER` of workloads that can be told apart")
-	f.StringVar(&o.node, "node", "", "`NAME` of this machine")
+	f.StringVar(&o.cgroup, "cgroup", "", "measure this control group and those below it: `DIR` of a cgroup2 file system (default: all of it)")
+	f.IntVar(&o.workloads, "workloads", 0, "`NUMBER` of workloads that can be told apart (default: 256)")
+	f.StringVar(&o.node, "node", "", "`NAME` of this machine (default: its host name)")
 	f.DurationVar(&o.interval, "interval", time.Second, "`TIME` between two looks at the counters")
-	f.StringVar(&o.pin, "pin", "", "keep counters in this `DIR` of a bpf file system while no daemon runs; none: keep them nowhere")
+	f.StringVar(&o.pin, "pin", "", "keep counters in this `DIR` of a bpf file system while no daemon runs, or none (default: sluice-probe on the first such file system)")
 	f.BoolVar(&o.keep, "keep", false, "at the end leave the probe counting for the next start")
 
 	f.StringVar(&o.object, "object", "", "load this eBPF object `FILE` and not the built-in one")
@@ -115,6 +116,7 @@ func (o *options) flags() *flag.FlagSet {
 	f.Var(&o.spiffe, "allow-spiffe-id", "over TLS this `ID` may write; * stands for what is between two slashes; repeatable")
 	f.Var(&o.dns, "allow-dns", "over TLS a certificate with this `NAME` may write; repeatable")
 	f.Var(&o.uids, "writer-uid", "over the Unix socket this `USER` number may write, besides 0; repeatable")
+	f.IntVar(&o.socketGroup, "socket-group", 0, "users of this `GROUP` number may connect to the Unix socket, besides root")
 	f.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof")
 
 	f.StringVar(&o.otlp, "otlp", "", "send metrics to this `URL` of an OpenTelemetry collector, over HTTP; headers are in $"+envPrefix+"OTLP_HEADERS (a=b,c=d)")
@@ -192,6 +194,8 @@ func (o *options) check() error {
 		return usage("--otlp-ca belongs to --otlp")
 	case o.otlpInterval < time.Second:
 		return usage("--otlp-interval %v, want 1s or more", o.otlpInterval)
+	case o.socketGroup < 0:
+		return usage("--socket-group %d, want the number of a group", o.socketGroup)
 	case o.workloads < 0 || o.workloads > 1<<16:
 		return usage("--workloads %d, want 1 to 65536", o.workloads)
 	case o.logFormat != "text" && o.logFormat != "json":

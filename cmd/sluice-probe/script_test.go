@@ -124,7 +124,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": start, "ends": ends, "service": service, "request": request, "get": get,
-			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state, "contained": contained,
+			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state, "contained": contained, "certs": certs, "secure": secure,
 		},
 	})
 }

@@ -54,8 +54,10 @@ type Config struct {
 
 	Listen []string // "unix:PATH" or "tcp:HOST:PORT"
 	TLS    TLS      // of the TCP listeners
-	Allow  Allow    // who may write
-	Pprof  bool     // serve /debug/pprof
+
+	SocketGroup int   // may connect to Unix sockets, besides root; 0: nobody else
+	Allow       Allow // who may write
+	Pprof       bool  // serve /debug/pprof
 
 	OTLP export.OTLPOptions // without Endpoint, nothing is sent
 
@@ -96,7 +98,7 @@ type Agent struct {
 // Run measures until the context ends. The error is nil if it was asked to end.
 func Run(ctx context.Context, cfg Config) error {
 	a := newAgent(cfg)
-	listeners, err := openListeners(cfg.Listen, cfg.TLS) // before anything reaches the kernel: it may not go
+	listeners, err := openListeners(cfg) // before anything reaches the kernel: it may not go
 	if err != nil {
 		return err
 	}

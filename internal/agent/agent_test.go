@@ -255,7 +255,7 @@ func TestTheSelfTestFindsAProbeThatSeesNothing(t *testing.T) {
 	a := newAgent(l.agent.cfg)
 	a.probe = l.agent.probe
 	a.cfg.Cgroup = "/proc" // no group can be made there, and we are not below the one that is measured
-	l.agent.mu.Lock() // there is one probe
+	l.agent.mu.Lock()      // there is one probe
 	defer l.agent.mu.Unlock()
 	var failed *SelfTestError
 	if err := a.selfTest(); !errors.As(err, &failed) || failed.Counted != 0 {

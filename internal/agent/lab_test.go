@@ -130,7 +130,7 @@ func newSigner(t *testing.T) *sign.Signer {
 func (l *lab) run(cfg Config) {
 	l.t.Helper()
 	l.agent = newAgent(cfg)
-	listeners, err := openListeners(cfg.Listen, cfg.TLS)
+	listeners, err := openListeners(cfg)
 	if err != nil {
 		l.t.Fatal(err)
 	}

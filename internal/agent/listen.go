@@ -61,21 +61,21 @@ func (l *listener) where() string {
 }
 
 // openListeners opens all addresses or none.
-func openListeners(addresses []string, t TLS) (list []*listener, err error) {
+func openListeners(cfg Config) (list []*listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(list)
 			list = nil
 		}
 	}()
-	for _, address := range addresses {
+	for _, address := range cfg.Listen {
 		l := &listener{name: address, slots: make(chan struct{}, maxConnections)}
 		kind, rest, _ := strings.Cut(address, ":")
 		switch {
 		case kind == "unix" && rest != "":
-			l.Listener, err = listenUnix(rest)
+			l.Listener, err = listenUnix(rest, cfg.SocketGroup)
 		case kind == "tcp" && rest != "":
-			if l.secure, err = t.server(); err == nil {
+			if l.secure, err = cfg.TLS.server(); err == nil {
 				l.Listener, err = net.Listen("tcp", rest)
 			}
 		default:
@@ -112,8 +112,8 @@ func closeAll(list []*listener) {
 var errServed = errors.New("another sluice-probe serves there")
 
 // listenUnix takes over the socket of a daemon that was killed, and refuses one
-// on which somebody answers. Root and the owner's group may connect.
-func listenUnix(path string) (net.Listener, error) {
+// on which somebody answers. Root and the group may connect.
+func listenUnix(path string, group int) (net.Listener, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -136,7 +136,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := errors.Join(os.Chown(path, -1, group), os.Chmod(path, 0o660)); err != nil {
 		_ = l.Close()
 		return nil, err
 	}

@@ -18,7 +18,7 @@ import (
 // openOne opens a listener and serves nothing on it.
 func openOne(t *testing.T, address string) (*listener, error) {
 	t.Helper()
-	list, err := openListeners([]string{address}, TLS{})
+	list, err := openListeners(Config{Listen: []string{address}, SocketGroup: os.Getgid()})
 	if err != nil {
 		return nil, err
 	}
