@@ -87,9 +87,13 @@ func (a *Agent) tell(snap probe.Snapshot) (*Reading, error) {
 		a.overBudget = over
 		a.log.Warn("over budget", "is", over, "share", s.Budget.Share, "limit", s.Budget.Limit)
 	}
-	r := &Reading{Status: s, At: snap.At, Encoded: wire.Encode(nil, &s)}
+	return newReading(s), nil
+}
+
+func newReading(s wire.Status) *Reading {
+	r := &Reading{Status: s, At: s.At, Encoded: wire.Encode(nil, &s)}
 	r.json = sync.OnceValues(func() ([]byte, error) { return json.Marshal(r.Status) })
-	return r, nil
+	return r
 }
 
 func (a *Agent) startedAt() wire.Start {
@@ -112,6 +116,7 @@ func (a *Agent) check() error {
 	now := time.Now()
 	if a.mismatch.found(m, now) {
 		a.log.Error("hash mismatch", "program", m.Program, "map", m.Map, "what", m.What, "expected", m.Want, "found", m.Got, "count", a.mismatch.count)
+		a.tellMismatch(now)
 	}
 	if !a.mismatch.due(now) {
 		return nil
@@ -123,6 +128,18 @@ func (a *Agent) check() error {
 	a.mismatch.over(time.Now())
 	a.log.Warn("repaired", "object", a.current.Digest(), "took", time.Since(now).Round(time.Microsecond))
 	return nil
+}
+
+// tellMismatch tells the last snapshot again, with the mismatch: nobody waits for
+// the repair to learn of it.
+func (a *Agent) tellMismatch(now time.Time) {
+	last := a.latest.Load()
+	if last == nil {
+		return
+	}
+	s := last.Status
+	s.Mismatch = a.mismatch.text(now)
+	a.latest.Store(newReading(s))
 }
 
 // repair puts the last good object in the place of whatever is there. What is
