@@ -32,12 +32,12 @@ func probeTrials() (trials []trial, done func(), err error) {
 		{"probe: loads", needs, m.load},
 		{"probe: attaches", needs, m.attach},
 	}
-	for socket, family := range []string{"IPv4", "IPv6"} {
+	for socket, way := range []string{"IPv4", "IPv6", "a socket that accepts late"} {
 		for _, protocol := range []struct {
 			name  string
 			kinds mix
 		}{{"HTTP/1.1", http1}, {"h2c", http2}, {"gRPC", grpc}} {
-			trials = append(trials, trial{"probe: counts " + protocol.name + " over " + family, needs, func(ctx context.Context) error {
+			trials = append(trials, trial{"probe: counts " + protocol.name + " over " + way, needs, func(ctx context.Context) error {
 				return m.counts(ctx, socket, protocol.kinds)
 			}})
 		}
@@ -75,7 +75,7 @@ func (m *measured) attach(context.Context) (err error) {
 	if m.probe == nil {
 		return errNotLoaded
 	}
-	m.service, err = start(groups+"measured", m.probe.Attach, "127.0.0.1:0", "[::1]:0")
+	m.service, err = start(groups+"measured", m.probe.Attach, "127.0.0.1:0", "[::1]:0", lateMark+"127.0.0.1:0")
 	m.attached = err == nil
 	return err
 }

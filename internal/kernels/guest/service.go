@@ -20,6 +20,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/cgroup"
 )
 
+// lateMark before an address has the kernel accept connections only with their
+// first data, which so comes with the last packet of the handshake.
+const lateMark = "late:"
+
 // serve answers HTTP/1.1, h2c and gRPC at each address and tells, a line each,
 // the address it got and the socket's cookie. It returns only with an error.
 func serve(addrs []string) error {
@@ -27,11 +31,16 @@ func serve(addrs []string) error {
 	done := make(chan error)
 	for _, addr := range addrs {
 		var cookie uint64
+		addr, late := strings.CutPrefix(addr, lateMark)
 		config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 			return errors.Join(c.Control(func(fd uintptr) {
 				cookie, err = unix.GetsockoptUint64(int(fd), unix.SOL_SOCKET, unix.SO_COOKIE)
+				if late {
+					err = errors.Join(err, unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 5))
+				}
 			}), err)
 		}}
+		config.SetMultipathTCP(!late) // of which the option is refused
 		l, err := config.Listen(context.Background(), "tcp", addr)
 		if err != nil {
 			return err
