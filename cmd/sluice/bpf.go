@@ -138,5 +138,5 @@ func replaceFile(path string, content []byte) error {
 
 // objectLine sums up an object in one line.
 func objectLine(path string, s *bpf.Spec) string {
-	return fmt.Sprintf("%s  %s  %d programs, %d maps", path, s.Digest, len(s.Programs), len(s.Maps))
+	return fmt.Sprintf("%s  %s  %s, %s", path, s.Digest, plural(len(s.Programs), "program"), plural(len(s.Maps), "map"))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 
@@ -31,6 +32,7 @@ type loadReport struct {
 	Why     string       `json:"why,omitempty"` // it was not tried
 	Kernel  string       `json:"kernel"`
 	OK      bool         `json:"ok"`
+	Program string       `json:"program,omitempty"` // the one that was refused
 	Error   string       `json:"error,omitempty"`
 	Refusal *bpf.Refusal `json:"refusal,omitempty"`
 }
@@ -139,12 +141,18 @@ func tryLoad(raw []byte, spec *bpf.Spec, broken []bpf.Violation) (loadReport, er
 	r.Error = err.Error()
 	var refused *bpf.LoadError
 	if errors.As(err, &refused) {
+		if name := refusedProgram.FindStringSubmatch(refused.Err.Error()); name != nil {
+			r.Program = name[1]
+		}
 		if what := refused.Refusal(); what.Complaint != "" {
 			r.Refusal = &what
 		}
 	}
 	return r, err
 }
+
+// refusedProgram finds the program in an error of cilium/ebpf.
+var refusedProgram = regexp.MustCompile(`\bprogram (\w+): `)
 
 func (r loadReport) hint() string {
 	if r.Refusal != nil {
@@ -160,7 +168,7 @@ func (c checkReport) print(w io.Writer) {
 	}
 	fmt.Fprintln(w, objectLine(c.Object, c.Spec))
 	for _, p := range c.Spec.Programs {
-		fmt.Fprintf(w, "      program   %s: %s, %d instructions, %d helpers\n", p.Name, p.Type, p.Instructions, len(p.Helpers))
+		fmt.Fprintf(w, "      program   %s: %s, %s, %s\n", p.Name, p.Type, plural(p.Instructions, "instruction"), plural(len(p.Helpers), "helper"))
 	}
 	if len(c.Violations) == 0 {
 		fmt.Fprintln(w, "ok    rules")
@@ -176,14 +184,14 @@ func (c checkReport) print(w io.Writer) {
 	case l.Refusal == nil:
 		fmt.Fprintf(w, "FAIL  verifier  %s\n", l.Error)
 	default:
-		printRefusal(w, *l.Refusal)
+		printRefusal(w, l.Program, *l.Refusal)
 	}
 }
 
 // printRefusal shows a refusal; what the kernel did not say is left out.
-func printRefusal(w io.Writer, r bpf.Refusal) {
+func printRefusal(w io.Writer, program string, r bpf.Refusal) {
 	fmt.Fprintf(w, "FAIL  verifier  %s\n", r.Complaint)
-	for _, part := range [][2]string{{"source", strings.TrimSpace(r.Where + " " + r.Source)}, {"at", r.Instruction}} {
+	for _, part := range [][2]string{{"program", program}, {"source", strings.TrimSpace(r.Where + " " + r.Source)}, {"at", r.Instruction}} {
 		if part[1] != "" {
 			fmt.Fprintf(w, "                %s: %s\n", part[0], part[1])
 		}
