@@ -85,12 +85,23 @@ func (o *options) config(stderr io.Writer) (agent.Config, error) {
 			CAFile: o.etcdCA, CertFile: o.etcdCert, KeyFile: o.etcdKey, User: o.etcdUser, Password: o.etcdPassword,
 		})
 		if err != nil {
-			return cfg, err
+			return cfg, &historyError{err}
 		}
 		cfg.State = o.state()
 		cfg.Read = []string{o.etcdCert, o.etcdKey} // read again for every connection
 	}
 	return cfg, nil
+}
+
+// historyError means that there is no place for the history of objects.
+type historyError struct{ err error }
+
+func (e *historyError) Error() string { return e.err.Error() }
+
+func (e *historyError) Unwrap() error { return e.err }
+
+func (e *historyError) Hint() string {
+	return "choose another place with --history, or none: then only the object before the last swap can be rolled back to"
 }
 
 // state lists the folders that are written to.

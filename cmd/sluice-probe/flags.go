@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/wire"
 )
 
 // usageError means that the flags are wrong.
@@ -196,8 +197,8 @@ func (o *options) check() error {
 		return usage("--otlp-interval %v, want 1s or more", o.otlpInterval)
 	case o.socketGroup < 0:
 		return usage("--socket-group %d, want the number of a group", o.socketGroup)
-	case o.workloads < 0 || o.workloads > 1<<16:
-		return usage("--workloads %d, want 1 to 65536", o.workloads)
+	case o.workloads < 0 || o.workloads > wire.MaxWorkloads:
+		return usage("--workloads %d, want 1 to %d", o.workloads, wire.MaxWorkloads)
 	case o.logFormat != "text" && o.logFormat != "json":
 		return usage("--log-format %q, want text or json", o.logFormat)
 	case o.keep && o.pin == none:

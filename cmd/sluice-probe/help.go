@@ -57,14 +57,22 @@ func version() string {
 	return "(devel)"
 }
 
+// memoryLimit is what the Go runtime aims at, binary aside: enough for the default
+// number of workloads, three times over.
+const (
+	memoryLimit       = 20 << 20
+	memoryOfAWorkload = 48 << 10
+	usualWorkloads    = 256
+)
+
 // limitMemory makes the collector of garbage keep the daemon small, unless the
 // environment says otherwise: it allocates a few megabytes a second and holds
 // little, so a smaller heap costs next to nothing.
-func limitMemory(env func(string) (string, bool)) {
+func limitMemory(workloads int, env func(string) (string, bool)) {
 	if _, ok := env("GOGC"); !ok {
 		debug.SetGCPercent(50)
 	}
 	if _, ok := env("GOMEMLIMIT"); !ok {
-		debug.SetMemoryLimit(20 << 20)
+		debug.SetMemoryLimit(memoryLimit + memoryOfAWorkload*int64(max(0, workloads-usualWorkloads)))
 	}
 }

@@ -80,6 +80,6 @@ func command(ctx context.Context, args []string, env func(string) (string, bool)
 	if cfg.History != nil {
 		defer cfg.History.Close()
 	}
-	limitMemory(env)
+	limitMemory(cfg.Workloads, env)
 	return agent.Run(ctx, cfg)
 }

@@ -96,6 +96,7 @@ func build(t testing.TB) string {
 // pins $PIN, and a signed object.
 func TestScripts(t *testing.T) {
 	testenv.NeedRoot(t)
+	testenv.Need(t, "etcd")
 	program := build(t)
 	fs, err := bpf.MountedBPFFS()
 	if err != nil {
@@ -124,7 +125,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "start": start, "ends": ends, "service": service, "request": request, "get": get,
-			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state, "contained": contained, "certs": certs, "secure": secure,
+			"swap": swap, "rollback": rollback, "attack": attack, "counted": counted, "untouched": untouched, "listen": listen, "collector": collector, "state": state, "contained": contained, "certs": certs, "secure": secure, "etcd": etcd, "noetcd": noetcd,
 		},
 	})
 }
@@ -228,7 +229,8 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 func eventually(ts *testscript.TestScript, what string, is func() bool) {
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			ts.Fatalf("waited 20 seconds for %s\n%s", what, ts.ReadFile("log"))
+			log, _ := os.ReadFile(ts.MkAbs("log"))
+			ts.Fatalf("waited 20 seconds for %s\n%s", what, log)
 		}
 	}
 }
