@@ -93,10 +93,38 @@ func ParseRules(text []byte) (Rules, error) {
 	if _, err := dec.Token(); err != io.EOF {
 		return Rules{}, &RulesError{Problems: []error{errors.New("text after the end")}}
 	}
+	if twice := repeated(json.NewDecoder(bytes.NewReader(text))); twice != "" {
+		return Rules{}, &RulesError{Problems: []error{fmt.Errorf("%q is there twice", twice)}}
+	}
 	if problems := r.problems(); len(problems) > 0 {
 		return Rules{}, &RulesError{Problems: problems}
 	}
 	return r, nil
+}
+
+// repeated returns a name that an object has twice, in any spelling: of these
+// encoding/json would silently take the last. The text is known to be JSON.
+func repeated(dec *json.Decoder) string {
+	begin, err := dec.Token()
+	if err != nil || begin != json.Delim('{') && begin != json.Delim('[') {
+		return ""
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		if begin == json.Delim('{') {
+			token, _ := dec.Token()
+			name := strings.ToLower(fmt.Sprint(token))
+			if seen[name] {
+				return name
+			}
+			seen[name] = true
+		}
+		if name := repeated(dec); name != "" {
+			return name
+		}
+	}
+	_, _ = dec.Token()
+	return ""
 }
 
 func (r Rules) problems() []error {

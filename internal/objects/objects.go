@@ -149,23 +149,32 @@ func (h *History) List(ctx context.Context) ([]Entry, error) {
 // one excepted: what a rollback goes back to. ErrNotFound if there is none; a
 // good object whose bytes were changed is passed over.
 func (h *History) LastGood(ctx context.Context, except bpf.Digest) (Object, error) {
+	return h.LastGoodOf(ctx, except, func(Object) error { return nil })
+}
+
+// LastGoodOf is LastGood among the objects that accept returns no error for. It
+// passes over what somebody without a key has put into the history. If nothing is
+// accepted, the error has every reason.
+func (h *History) LastGoodOf(ctx context.Context, except bpf.Digest, accept func(Object) error) (Object, error) {
 	events, err := h.backend.events(ctx, "")
 	if err != nil {
 		return Object{}, fmt.Errorf("looking for the last good eBPF object: %w", err)
 	}
-	var damaged error
+	var passed []error
 	for _, e := range lastGood(events, except) {
 		o, err := h.Get(ctx, e.Digest)
+		if changed := (*bpf.DigestError)(nil); err != nil && !errors.As(err, &changed) && !errors.Is(err, ErrNotFound) {
+			return Object{}, err // the next one could not be read, either
+		}
 		if err == nil {
-			return o, nil
+			if err = accept(o); err == nil {
+				return o, nil
+			}
 		}
-		if changed := (*bpf.DigestError)(nil); !errors.As(err, &changed) && !errors.Is(err, ErrNotFound) {
-			return Object{}, err
-		}
-		damaged = errors.Join(damaged, err)
+		passed = append(passed, err)
 	}
-	if damaged != nil {
-		return Object{}, damaged
+	if len(passed) > 0 {
+		return Object{}, errors.Join(passed...)
 	}
 	return Object{}, fmt.Errorf("looking for the last good eBPF object: %w", ErrNotFound)
 }

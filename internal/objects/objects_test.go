@@ -169,6 +169,19 @@ func TestLastGood(t *testing.T) {
 			want("another one's good does not outweigh it", digests[2], digests[0])
 			must(s.node(t, "node-2").MarkGood(ctx, digests[1], "it was the network"))
 			want("the same node takes it back", digests[2], digests[1])
+			unsigned := errors.New("not signed")
+			got, err := node.LastGoodOf(ctx, digests[2], func(o Object) error {
+				if o.Digest == digests[1] {
+					return unsigned
+				}
+				return nil
+			})
+			if err != nil || got.Digest != digests[0] {
+				t.Errorf("what is not accepted is passed over: %s, %v", got.Digest, err)
+			}
+			if _, err := node.LastGoodOf(ctx, "", func(Object) error { return unsigned }); !errors.Is(err, unsigned) {
+				t.Errorf("nothing is accepted: %v", err)
+			}
 			s.damage(t, digests[1])
 			want("damaged ones are passed over", digests[2], digests[0])
 			if _, err := node.Get(ctx, digests[1]); !errors.As(err, new(*bpf.DigestError)) {
