@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -337,19 +338,23 @@ func ask(ts *testscript.TestScript, path string) (*http.Response, error) {
 	return c.Get("http://probe" + path)
 }
 
-// get PATH STATUS TEXT... asks the daemon; the answer has to hold each text.
+// get PATH STATUS TEXT... asks the daemon until the answer has the status and
+// holds each text: what goes into the history comes there a moment later.
 func get(ts *testscript.TestScript, _ bool, args []string) {
-	resp, err := ask(ts, args[0])
-	ts.Check(err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	if fmt.Sprint(resp.StatusCode) != args[1] {
-		ts.Fatalf("%s answers %s, want %s\n%s", args[0], resp.Status, args[1], body)
-	}
-	for _, text := range args[2:] {
-		if !bytes.Contains(body, []byte(text)) {
-			ts.Fatalf("%s does not say %q but\n%s", args[0], text, body)
+	var got string
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := ask(ts, args[0])
+		ts.Check(err)
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		ts.Check(err)
+		got = fmt.Sprintf("%s\n%s", resp.Status, body)
+		missing := slices.ContainsFunc(args[2:], func(text string) bool { return !bytes.Contains(body, []byte(text)) })
+		if fmt.Sprint(resp.StatusCode) == args[1] && !missing {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s answers %s\nwant %q", args[0], got, args[1:])
 		}
 	}
 }

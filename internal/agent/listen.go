@@ -136,7 +136,10 @@ func listenUnix(path string, group int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Chown(path, -1, group), os.Chmod(path, 0o660)); err != nil {
+	if group != 0 {
+		err = os.Chown(path, -1, group)
+	}
+	if err := errors.Join(err, os.Chmod(path, 0o660)); err != nil {
 		_ = l.Close()
 		return nil, err
 	}
