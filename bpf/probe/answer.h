@@ -30,7 +30,7 @@ __noinline __u32 status_at(struct __sk_buff *skb, __u32 off)
 	return status(line.version, line.code);
 }
 
-#define LOOKS 32 /* at most in one segment, squared, of 8 bytes */
+#define LOOKS 90 /* at most in one segment, squared, of 8 bytes */
 #define FOUND (1U << 31)
 
 /* look looks for a status line that begins in the eight bytes at off. It

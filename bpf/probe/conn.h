@@ -4,8 +4,10 @@
 #include "request.h"
 
 /* conn is what is known of one connection. Ingress and egress of it may run at
- * the same time. */
+ * the same time; of ingress only one run at a time reads, see enter. */
 struct conn {
+	struct bpf_spin_lock lock; /* of busy */
+	__u32 busy; /* its ingress is being read */
 	__u64 oldest_ns; /* when the oldest request without an answer began */
 	__u64 newest_ns; /* when the newest one began */
 	__u64 answer_ns; /* when the request began whose answer is being sent */
@@ -28,7 +30,7 @@ struct conn {
 	__u8 in_seen;	/* in_next is valid */
 	__u8 out_seen;
 	__u8 status_len; /* bytes kept in status */
-	__u8 unused;
+	__u8 early_read; /* what came early could be read */
 	__u16 bucket; /* of first_ns - answer_ns */
 	__u16 unused2;
 	union {
@@ -52,4 +54,96 @@ struct {
 static __always_inline __u32 due(const struct conn *c)
 {
 	return c->asked - c->given;
+}
+
+/* try_enter is 1 if nobody else reads what the client of a connection sends: two
+ * CPUs may have segments of it at once. (Atomic operations that return a value
+ * would do without the lock, from 5.12 on.) */
+static __always_inline int try_enter(struct conn *c)
+{
+	__u32 was;
+
+	bpf_spin_lock(&c->lock);
+	was = c->busy;
+	c->busy = 1;
+	bpf_spin_unlock(&c->lock);
+	return !was;
+}
+
+static __always_inline void leave(struct conn *c)
+{
+	bpf_spin_lock(&c->lock);
+	c->busy = 0;
+	bpf_spin_unlock(&c->lock);
+}
+
+static __always_inline struct conn *conn_of(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk)
+		return 0;
+	sk = bpf_sk_fullsock(sk);
+	return sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
+}
+
+#define TRIES 64 /* squared */
+
+/* try_order waits a moment for another CPU to read up to seq. */
+__noinline int try_order(struct __sk_buff *skb, __u32 seq)
+{
+	struct conn *c = conn_of(skb);
+	__u32 i;
+
+	if (!c)
+		return 1;
+	for (i = 0; i < TRIES; i++)
+		if ((__s32)(seq - forget(c->in_next)) <= 0)
+			return 1;
+	return 0;
+}
+
+/* try_turn waits a moment for another CPU to leave. */
+__noinline int try_turn(struct __sk_buff *skb)
+{
+	struct conn *c = conn_of(skb);
+	__u32 i;
+
+	if (!c)
+		return 0;
+	for (i = 0; i < TRIES; i++)
+		if (!forget(c->busy) && try_enter(c))
+			return 1;
+	return 0;
+}
+
+/* try_turns waits longer: the other CPU may have a large segment. */
+__noinline int try_turns(struct __sk_buff *skb)
+{
+	__u32 i;
+
+	for (i = 0; i < TRIES; i++)
+		if (try_turn(skb))
+			return 1;
+	return 0;
+}
+
+/* enter waits for the turn of a segment of a connection. On loopback what comes
+ * before it may be on another CPU just now, and HTTP/2 cannot do without. It is 0
+ * if that takes too long: what is not read then is a hole. */
+static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
+				 __u32 seq)
+{
+	__u32 i;
+
+	if (c->in.kind == H2 && (__s32)(seq - c->in_next) > 0)
+		for (i = 0; i < TRIES; i++)
+			if (try_order(skb, seq))
+				break;
+	if (try_enter(c))
+		return 1;
+	for (i = 0; i < TRIES; i++)
+		if (try_turns(skb))
+			return 1;
+	return 0;
 }

@@ -28,6 +28,8 @@ const (
 // left out.
 func (p *Probe) Exemplars() ([]Exemplar, error) {
 	r := p.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var list []Exemplar
 	var record ringbuf.Record
 	for listed := false; ; {

@@ -16,6 +16,7 @@
 #define PROBES 32  /* and more, all over the table */
 #define PIECES 90  /* of one segment, squared: 64 KiB of empty frames */
 #define FRAME_HEAD 9
+#define FARTHEST (1U << 24) /* no client leaves out more streams */
 #define PREFACE 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
 
 /* Frame types and flags of RFC 9113, section 6. */
@@ -67,6 +68,7 @@ struct flow {
 	__u8 lost;    /* it is not known where the next frame begins */
 	__u8 inside;  /* a header block goes on in the next frame */
 	__u8 strange; /* nothing was seen of it yet, and it is old */
+	__u8 late;    /* this segment comes after one that should follow it */
 	__u8 head_len;
 	__u8 head[32]; /* FRAME_HEAD and a pad length are used */
 	struct fields f;
@@ -76,7 +78,7 @@ struct h2 {
 	__u32 ticket;
 	__u32 newest; /* the highest stream so far */
 	__u32 due;    /* requests without an answer; changed atomically */
-	__u32 unused;
+	__u32 crowded; /* the table was nearly full once */
 	struct flow in;
 	struct flow out;
 	struct stream streams[STREAMS];
@@ -100,9 +102,28 @@ static __always_inline struct h2 *h2_of(struct __sk_buff *skb)
 	return sk ? bpf_sk_storage_get(&h2conns, sk, 0, 0) : 0;
 }
 
+/* search looks through the whole table, when it is nearly full. */
+__noinline int search(struct __sk_buff *skb, int out, __u32 want)
+{
+	struct h2 *h = h2_of(skb);
+	struct flow *w;
+	__u32 i;
+
+	if (!h)
+		return 0;
+	w = out ? &h->out : &h->in;
+	for (i = 0; i < STREAMS; i++) {
+		if (h->streams[i].id != want)
+			continue;
+		w->place = i;
+		break;
+	}
+	return 0;
+}
+
 /* find looks for a stream, or, with want 0, for a place for one. */
-static __always_inline struct stream *find(struct h2 *h, struct flow *w,
-					   __u32 id, __u32 want)
+static __always_inline struct stream *find(struct __sk_buff *skb, struct h2 *h,
+					   struct flow *w, __u32 id, __u32 want)
 {
 	__u32 i, at;
 
@@ -114,6 +135,10 @@ static __always_inline struct stream *find(struct h2 *h, struct flow *w,
 			w->place = at;
 			break;
 		}
+	}
+	if (forget(w->place) == STREAMS && (!want || h->crowded)) {
+		h->crowded = 1; /* some are where they are not looked for */
+		search(skb, w == &h->out, want);
 	}
 	at = forget(w->place);
 	return at < STREAMS ? &h->streams[at] : 0;
@@ -168,15 +193,18 @@ static __always_inline void request_block(struct h2 *h, struct flow *w)
 }
 
 /* open begins a stream. */
-static __always_inline void open(struct h2 *h, struct flow *w)
+static __always_inline void open(struct __sk_buff *skb, struct h2 *h, struct flow *w)
 {
 	struct counts *n;
 	struct stream *s;
 
-	if (!(w->stream & 1) || w->stream <= h->newest)
+	if (!(w->stream & 1))
+		return;
+	if (w->stream > h->newest)
+		h->newest = w->stream;
+	else if (!w->late || find(skb, h, w, w->stream, w->stream))
 		return; /* trailers of a request */
-	h->newest = w->stream;
-	s = find(h, w, w->stream, 0);
+	s = find(skb, h, w, w->stream, 0);
 	n = counts_of(h->ticket);
 	if (!s || !n) {
 		add_total(LOST, 1);
@@ -192,10 +220,10 @@ static __always_inline void open(struct h2 *h, struct flow *w)
 
 /* answer_block takes note of a header block of the server, when it is
  * complete. */
-static __always_inline void answer_block(struct h2 *h, struct flow *w)
+static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h, struct flow *w)
 {
 	struct counts *n = counts_of(h->ticket);
-	struct stream *s = find(h, w, w->stream, w->stream);
+	struct stream *s = find(skb, h, w, w->stream, w->stream);
 	struct outcome o = { .now = w->now,
 			     .status = w->f.status,
 			     .grpc = w->f.grpc };
@@ -225,11 +253,11 @@ static __always_inline void answer_block(struct h2 *h, struct flow *w)
 }
 
 /* reset takes note of RST_STREAM. */
-static __always_inline void reset(struct h2 *h, struct flow *w, int ours,
-				  __u32 code)
+static __always_inline void reset(struct __sk_buff *skb, struct h2 *h,
+				  struct flow *w, int ours, __u32 code)
 {
 	struct counts *n = counts_of(h->ticket);
-	struct stream *s = find(h, w, w->stream, w->stream);
+	struct stream *s = find(skb, h, w, w->stream, w->stream);
 	struct outcome o = { .now = w->now, .grpc = NO_GRPC };
 
 	if (!s || !(w->stream & 1))
@@ -249,7 +277,8 @@ static __always_inline void reset(struct h2 *h, struct flow *w, int ours,
 }
 
 /* frame_over takes note of the end of a frame. */
-static __always_inline void frame_over(struct h2 *h, struct flow *w, int out)
+static __always_inline void frame_over(struct __sk_buff *skb, struct h2 *h,
+				       struct flow *w, int out)
 {
 	struct stream *s;
 
@@ -269,13 +298,13 @@ static __always_inline void frame_over(struct h2 *h, struct flow *w, int out)
 			request_block(h, w);
 			return;
 		}
-		answer_block(h, w);
+		answer_block(skb, h, w);
 		if (!(w->opening & END_STREAM))
 			return;
 	} else if (w->type != DATA || !(w->flags & END_STREAM) || !out) {
 		return;
 	}
-	s = find(h, w, w->stream, w->stream);
+	s = find(skb, h, w, w->stream, w->stream);
 	if (s && s->answered && w->stream & 1)
 		over(h, s, w->now);
 }
@@ -305,7 +334,8 @@ static __always_inline void begin_block(struct flow *w, __u32 pad)
 }
 
 /* frame takes note of the head of a frame. */
-static __always_inline void frame(struct h2 *h, struct flow *w, int out)
+static __always_inline void frame(struct __sk_buff *skb, struct h2 *h,
+				  struct flow *w, int out)
 {
 	__u32 len = (__u32)w->head[0] << 16 | (__u32)w->head[1] << 8 |
 		    w->head[2];
@@ -334,7 +364,7 @@ static __always_inline void frame(struct h2 *h, struct flow *w, int out)
 		}
 		begin_block(w, pad);
 		if (w->type == HEADERS && !out)
-			open(h, w);
+			open(skb, h, w);
 	} else if (w->type == CONTINUATION) {
 		begin_block(w, 0);
 	}
@@ -365,7 +395,7 @@ static __always_inline int read_head(struct __sk_buff *skb, struct h2 *h,
 	if (want == FRAME_HEAD && (w->head[4] & PADDED) &&
 	    (w->head[3] == HEADERS || w->head[3] == PUSH_PROMISE))
 		return 1; /* one more byte */
-	frame(h, w, out);
+	frame(skb, h, w, out);
 	return 1;
 }
 
@@ -460,7 +490,7 @@ static __always_inline void read_rest(struct __sk_buff *skb, struct h2 *h,
 	if (w->type == RST_STREAM && n == 4) {
 		if (left >= 4)
 			bpf_skb_load_bytes(skb, w->pos, &code, 4);
-		reset(h, w, out, code);
+		reset(skb, h, w, out, code);
 	}
 	if (n > left)
 		n = left;
@@ -499,7 +529,7 @@ static __always_inline int piece(struct __sk_buff *skb, int out)
 			read_rest(skb, h, w, n, out);
 	}
 	if (!w->payload && !w->head_len && !w->lost)
-		frame_over(h, w, out);
+		frame_over(skb, h, w, out);
 	return w->pos < w->end;
 }
 
@@ -581,8 +611,14 @@ static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
 	if (!id)
 		return 0;
 	if (out)
-		return find(h, w, id, id) != 0;
-	return id > h->newest && id - h->newest < 1U << 24;
+		return find(skb, h, w, id, id) != 0;
+	return id > h->newest && id - h->newest <= FARTHEST;
+}
+
+/* between reports whether the next byte begins a frame. */
+static __always_inline int between(const struct flow *w)
+{
+	return !w->lost && !w->payload && !w->head_len && !w->inside;
 }
 
 /* walk reads a segment of an HTTP/2 connection. */

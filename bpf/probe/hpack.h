@@ -47,9 +47,10 @@ struct fields {
 	/* what the block said so far */
 	__u8 grpc; /* NO_GRPC: nothing */
 	__u8 unused;
-	__u8 unused2[2];
 	__u16 status;
+	__u16 last_at; /* when last was added */
 	struct trace trace;
+	struct trace last; /* in the dynamic table */
 	struct known known[KNOWN]; /* the n-th that was added at n % KNOWN */
 	__u8 window[256 + 8];
 };
@@ -185,8 +186,11 @@ static __always_inline void indexed(struct fields *f, __u32 index)
 		note(f, STATUS, codes >> (index - 8) * 9 & 511);
 	} else if (index >= DYNAMIC) {
 		k = remembered(f, index);
-		if (k)
-			note(f, k->name, k->value);
+		if (!k)
+			return;
+		note(f, k->name, k->value);
+		if (k->name == TRACEPARENT && k->value == f->last_at)
+			f->trace = f->last;
 	}
 }
 
@@ -199,6 +203,10 @@ static __always_inline void add_field(struct fields *f)
 	k->name = f->name;
 	k->value = f->number;
 	k->round = n / KNOWN;
+	if (f->name == TRACEPARENT) {
+		k->value = f->last_at = n;
+		f->last = f->trace;
+	}
 }
 
 /* keep_trace keeps the trace id of a value "00-<32 digits>-…". */

@@ -9,6 +9,37 @@ struct segment {
 	__u32 syn; /* it asks for a connection */
 };
 
+#define EXTENSIONS 4	/* headers in front of TCP */
+#define EXTENSIONS_LEN 256 /* and their bytes, all together */
+
+/* extensions moves l3 behind the extension headers of IPv6 (RFC 8200, section 4).
+ * It is 0 if TCP comes then. */
+static __always_inline int extensions(void *data, void *end, __u8 next,
+				      __u32 *l3)
+{
+	__u32 i, off = *l3;
+
+	for (i = 0; i < EXTENSIONS; i++) {
+		__u8 *header;
+
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING &&
+		    next != IPPROTO_DSTOPTS)
+			break;
+		keep(off);
+		if (off > EXTENSIONS_LEN)
+			return -1;
+		header = data + off;
+		if ((void *)(header + 2) > end)
+			return -1;
+		next = header[0];
+		off += (header[1] + 1) * 8;
+	}
+	if (next != IPPROTO_TCP || off > EXTENSIONS_LEN)
+		return -1;
+	*l3 = off;
+	return 0;
+}
+
 /* parse is 0 for a TCP segment; without payload its len is 0. */
 static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 {
@@ -28,12 +59,18 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = data;
 
-		if ((void *)(ip + 1) > end || ip->nexthdr != IPPROTO_TCP)
+		if ((void *)(ip + 1) > end)
 			return -1;
 		l3 = sizeof(*ip);
+		if (ip->nexthdr != IPPROTO_TCP &&
+		    extensions(data, end, ip->nexthdr, &l3))
+			return -1;
 	} else {
 		return -1;
 	}
+	keep(l3);
+	if (l3 > EXTENSIONS_LEN)
+		return -1;
 	tcp = data + l3;
 	if ((void *)(tcp + 1) > end)
 		return -1;

@@ -33,9 +33,8 @@
 
 SLUICE_OBJECT("5.10"); /* sockops that show the packet */
 
-#define ANSWERS                                                                \
-	16 /* looked for in one segment, when requests are pipelined           \
-	    */
+/* looked for in one segment, squared, when requests are pipelined */
+#define ANSWERS 45
 
 /* enrol finds the workload of a connection. */
 static __always_inline void enrol(struct __sk_buff *skb, struct bpf_sock *sk,
@@ -180,12 +179,20 @@ static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (c->in.kind == UNKNOWN && c->in.phase == START && !n &&
 	    speaks_h2(skb, s))
 		c->in.kind = begin_h2(sk, 0) ? H2 : FOREIGN;
+	else if (c->in.kind == UNKNOWN && c->in.phase == LOOSE &&
+		 c->asked == 1 && looks_like_h2(skb, s) && begin_h2(sk, 1)) {
+		/* Its preface came with the handshake. */
+		c->in.kind = H2;
+		c->begun = 0;
+		c->given = c->asked;
+	}
 	if (c->in.kind == H2) {
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
 		if (!h)
 			return;
 		enrol(skb, sk, c);
 		h->ticket = c->ticket;
+		h->in.late = c->early != 0;
 		walk(skb, h, s, n, bpf_ktime_get_ns(), 0);
 		return;
 	}
@@ -221,6 +228,27 @@ static __noinline __u32 arrange(struct bpf_sock *sk, struct conn *c,
 	return OUT_OF_ORDER;
 }
 
+/* read_early reads a segment that came before its time, if it begins with a frame
+ * that opens a stream, and what is missing does so, too: two CPUs bring segments
+ * of loopback in another order. */
+static __always_inline void read_early(struct __sk_buff *skb,
+				       struct bpf_sock *sk, struct conn *c,
+				       struct segment *s, int first)
+{
+	struct h2 *h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
+
+	if (first)
+		c->early_read = h && between(&h->in) &&
+				recognised(skb, h, &h->in, s, 0);
+	else
+		c->early_read = c->early_read && s->seq + s->len == c->early_end;
+	if (!h || !c->early_read)
+		return;
+	h->in.late = 0;
+	walk(skb, h, s, 0, c->early_ns, 0);
+	c->early_read = between(&h->in);
+}
+
 /* catch_up skips what came early, when it is in order now. */
 static __noinline int catch_up(struct bpf_sock *sk, struct conn *c)
 {
@@ -240,9 +268,35 @@ static __noinline int catch_up(struct bpf_sock *sk, struct conn *c)
 		return 0;
 	}
 	h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
-	if (h)
+	if (h && !(c->early_read && between(&h->in)))
 		lose_track(&h->in);
 	return 0;
+}
+
+/* receive takes note of a segment. */
+static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
+				    struct conn *c, struct segment *s)
+{
+	int first = !c->early;
+	__u32 hole = arrange(sk, c, s);
+
+	if (hole == OUT_OF_ORDER) {
+		if (c->in.kind == H2)
+			read_early(skb, sk, c, s, first);
+		return;
+	}
+	if (!fresh(s, &c->in_next, &c->in_seen))
+		return;
+	take(skb, sk, c, s, hole);
+	if (c->early)
+		catch_up(sk, c);
+	if (c->in.kind == FOREIGN) {
+		add_total(UNMEASURED, 1);
+		return;
+	}
+	if (c->in.kind == HTTP)
+		enrol(skb, sk, c);
+	settle(c);
 }
 
 SEC("cgroup_skb/ingress")
@@ -251,7 +305,6 @@ int ingress(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
 	struct conn *c;
-	__u32 hole;
 
 	if (!sk || parse(skb, &s) || !s.len)
 		return 1;
@@ -270,19 +323,10 @@ int ingress(struct __sk_buff *skb)
 	}
 	if (c->in.kind >= FOREIGN)
 		return 1;
-	hole = arrange(sk, c, &s);
-	if (hole == OUT_OF_ORDER || !fresh(&s, &c->in_next, &c->in_seen))
+	if (!enter(skb, c, s.seq))
 		return 1;
-	take(skb, sk, c, &s, hole);
-	if (c->early)
-		catch_up(sk, c);
-	if (c->in.kind == FOREIGN) {
-		add_total(UNMEASURED, 1);
-		return 1;
-	}
-	if (c->in.kind == HTTP)
-		enrol(skb, sk, c);
-	settle(c);
+	receive(skb, sk, c, &s);
+	leave(c);
 	return 1;
 }
 
@@ -351,10 +395,8 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 			     .grpc = NO_GRPC };
 	struct counts *n;
 
-	if (!due(c) && c->in.phase != HEAD) {
+	if (!due(c) && c->in.phase != HEAD)
 		o.began = c->unread_ns;
-		c->unread_ns = 0;
-	}
 	c->in.kind = HTTP;
 	enrol(skb, sk, c);
 	n = counts_of(c->ticket);
@@ -377,8 +419,12 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 		if (due(c) == 1)
 			c->oldest_ns = c->newest_ns;
 	}
-	if (code == 101)
-		c->in.kind = FOREIGN; /* what follows is no HTTP */
+	if (code == 101) { /* what follows is no HTTP */
+		c->in.kind = FOREIGN;
+		if (n)
+			add(&n->begun, -(__u64)due(c));
+		c->given = c->asked;
+	}
 }
 
 /* next_answer counts an answer that shares a segment with one before. It is 0 if
@@ -386,46 +432,56 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 __noinline int next_answer(struct __sk_buff *skb, __u32 code, __u64 now)
 {
 	struct bpf_sock *sk = skb->sk;
-	struct conn *c;
+	struct conn *c = conn_of(skb);
 
-	if (!sk)
+	if (!sk || !c)
 		return 0;
 	sk = bpf_sk_fullsock(sk);
-	c = sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
-	if (!c)
+	if (!sk)
 		return 0;
 	if (code >= 200 || code == 101)
 		answer(skb, sk, c, code, now);
 	return c->in.kind != FOREIGN && owing(c);
 }
 
-/* answers counts the answers in a segment, if one is due. */
+/* more_answers counts those from a place on. It is where to go on, 0 if no other
+ * one is there, or due. */
+__noinline __u32 more_answers(struct __sk_buff *skb, __u32 off, __u64 now)
+{
+	__u32 i;
+
+	for (i = 0; i < ANSWERS; i++) {
+		off = next_status(skb, off);
+		if (!off || !next_answer(skb, status_at(skb, off), now))
+			return 0;
+		off += STATUS_LINE;
+	}
+	return off;
+}
+
+/* answers counts the answers in a segment, if one is due. It may begin with one;
+ * the others share a segment with one before. */
 static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
 				    struct conn *c, const struct segment *s,
 				    __u64 now)
 {
-	__u32 code, off, i;
+	__u32 code, off = s->off, i;
 
 	if (!owing(c))
 		return;
 	code = first_status(skb, s, c);
-	if (!code)
-		return;
 	if (code >= 200 || code == 101)
 		answer(skb, sk, c, code, now);
-	if (c->in.kind == FOREIGN || !owing(c))
+	/* Without a status line at its front it is the rest of an answer; only
+	 * if another one is due already there may be one in it. */
+	if (c->in.kind == FOREIGN || !owing(c) ||
+	    (!code && (!c->answer_ns || !due(c))))
 		return;
-	off = s->off + 1;
-	for (i = 0; i < ANSWERS; i++) {
-		off = next_status(skb, off);
-		if (!off || !next_answer(skb, status_at(skb, off), now))
-			return;
-		off += STATUS_LINE;
-	}
+	if (code)
+		off++;
+	for (i = 0; off && i < ANSWERS; i++)
+		off = more_answers(skb, off, now);
 }
-
-/* So much is counted at once, and not with the next answer. */
-#define LARGE 16384
 
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
@@ -469,7 +525,7 @@ int egress(struct __sk_buff *skb)
 		answers(skb, sk, c, &s, now);
 	}
 	c->sent_ns = now;
-	if (c->bytes_out >= LARGE || (c->segments && c->in.kind == H2)) {
+	if (c->segments) { /* it did not begin an answer */
 		n = counts_of(c->ticket);
 		if (n)
 			flush(c, n);

@@ -14,7 +14,12 @@ import (
 )
 
 type probeConn struct {
-	_         structs.HostLayout
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Busy      uint32
 	OldestNs  uint64
 	NewestNs  uint64
 	AnswerNs  uint64
@@ -37,7 +42,7 @@ type probeConn struct {
 	InSeen    uint8
 	OutSeen   uint8
 	StatusLen uint8
-	Unused    uint8
+	EarlyRead uint8
 	Bucket    uint16
 	Unused2   uint16
 	Status    [32]uint8
@@ -83,12 +88,12 @@ type probeCounts struct {
 }
 
 type probeH2 struct {
-	_      structs.HostLayout
-	Ticket uint32
-	Newest uint32
-	Due    uint32
-	Unused uint32
-	In     struct {
+	_       structs.HostLayout
+	Ticket  uint32
+	Newest  uint32
+	Due     uint32
+	Crowded uint32
+	In      struct {
 		_       structs.HostLayout
 		Now     uint64
 		Pos     uint32
@@ -104,27 +109,33 @@ type probeH2 struct {
 		Lost    uint8
 		Inside  uint8
 		Strange uint8
+		Late    uint8
 		HeadLen uint8
 		Head    [32]uint8
-		_       [1]byte
 		F       struct {
-			_       structs.HostLayout
-			Added   uint32
-			Skip    uint32
-			Have    uint32
-			At      uint32
-			Number  uint32
-			Kept    uint8
-			Astray  uint8
-			Value   uint8
-			Name    uint8
-			Adding  uint8
-			Grpc    uint8
-			Unused  uint8
-			Unused2 [2]uint8
-			_       [1]byte
-			Status  uint16
-			Trace   struct {
+			_      structs.HostLayout
+			Added  uint32
+			Skip   uint32
+			Have   uint32
+			At     uint32
+			Number uint32
+			Kept   uint8
+			Astray uint8
+			Value  uint8
+			Name   uint8
+			Adding uint8
+			Grpc   uint8
+			Unused uint8
+			_      [1]byte
+			Status uint16
+			LastAt uint16
+			Trace  struct {
+				_      structs.HostLayout
+				Id     [24]uint8
+				Form   uint8
+				Unused [7]uint8
+			}
+			Last struct {
 				_      structs.HostLayout
 				Id     [24]uint8
 				Form   uint8
@@ -156,27 +167,33 @@ type probeH2 struct {
 		Lost    uint8
 		Inside  uint8
 		Strange uint8
+		Late    uint8
 		HeadLen uint8
 		Head    [32]uint8
-		_       [1]byte
 		F       struct {
-			_       structs.HostLayout
-			Added   uint32
-			Skip    uint32
-			Have    uint32
-			At      uint32
-			Number  uint32
-			Kept    uint8
-			Astray  uint8
-			Value   uint8
-			Name    uint8
-			Adding  uint8
-			Grpc    uint8
-			Unused  uint8
-			Unused2 [2]uint8
-			_       [1]byte
-			Status  uint16
-			Trace   struct {
+			_      structs.HostLayout
+			Added  uint32
+			Skip   uint32
+			Have   uint32
+			At     uint32
+			Number uint32
+			Kept   uint8
+			Astray uint8
+			Value  uint8
+			Name   uint8
+			Adding uint8
+			Grpc   uint8
+			Unused uint8
+			_      [1]byte
+			Status uint16
+			LastAt uint16
+			Trace  struct {
+				_      structs.HostLayout
+				Id     [24]uint8
+				Form   uint8
+				Unused [7]uint8
+			}
+			Last struct {
 				_      structs.HostLayout
 				Id     [24]uint8
 				Form   uint8

@@ -179,8 +179,8 @@ static __always_inline void content_length(struct reader *r, __u32 line)
 		digits = 1;
 	}
 	r->is.body = n;
-	if (!digits)
-		r->is.loose = 1; /* on the next line, or too far away */
+	if (!digits || i == 40)
+		r->is.loose = 1; /* on the next line, or too long */
 }
 
 /* measures reports whether the line that starts at line says how long the body
@@ -212,10 +212,15 @@ static __always_inline __u32 hex4(__u64 digits)
  * "traceparent: 00-<32 digits>-…" (W3C Trace Context). */
 static __always_inline void traceparent(struct reader *r, __u32 line)
 {
-	__u32 i = line + 12;
+	__u32 i = line + 12, k;
 
-	if (r->bytes[i & 1023] == ' ')
+	for (k = 0; k < 8; k++) {
+		__u8 c = r->bytes[i & 1023];
+
+		if (c != ' ' && c != '\t')
+			break;
 		i++;
+	}
 	if ((AT(r, i) & 0xffffff) != 0x2d3030 /* 00- */)
 		return;
 	i += 3;

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -14,6 +15,7 @@ import (
 
 // reader reads what the programs count.
 type reader struct {
+	mu                sync.Mutex
 	workloads, totals *ebpf.Map    // the probe's
 	slots             *ebpf.Memory // shards of a slot are neighbours
 	ring              *ringbuf.Reader
@@ -46,6 +48,8 @@ func (r *reader) close() {
 // Snapshot reads all counters.
 func (p *Probe) Snapshot() (Snapshot, error) {
 	r := p.reader
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	s := Snapshot{At: time.Now()}
 	var err error
 	if s.Loss, err = r.loss(); err != nil {
