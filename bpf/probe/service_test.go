@@ -50,6 +50,10 @@ func serve() error {
 			return err
 		}
 	}
+	go func() { // ends with its parent
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
 	web := newWebServer()
 	done := make(chan error)
 	for _, l := range []struct {
@@ -61,6 +65,7 @@ func serve() error {
 		{unix.SO_REUSEADDR, 1, "[::1]:0", web.Serve},
 		{unix.TCP_DEFER_ACCEPT, 5, "127.0.0.1:0", web.Serve},
 		{unix.SO_REUSEADDR, 1, "127.0.0.1:0", serveGRPC},
+		{unix.SO_REUSEADDR, 1, "127.0.0.1:0", serveMany},
 	} {
 		listener, err := listen(l.addr, l.option, l.value)
 		if err != nil {
@@ -142,6 +147,28 @@ func handler() http.Handler {
 		w.WriteHeader(103)
 		w.WriteHeader(200)
 	})
+	// It says how long it has taken so far, in the head and with the last byte.
+	mux.HandleFunc("/timed", func(w http.ResponseWriter, r *http.Request) {
+		begin := time.Now()
+		wait, _ := time.ParseDuration(r.URL.Query().Get("wait"))
+		then, _ := time.ParseDuration(r.URL.Query().Get("then"))
+		time.Sleep(wait)
+		w.Header().Set("X-Took", time.Since(begin).String())
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		time.Sleep(then)
+		_, _ = fmt.Fprintln(w, time.Since(begin))
+	})
+	mux.HandleFunc("/trailers", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello")
+		_ = http.NewResponseController(w).Flush() // chunked, hence
+		w.Header().Set(http.TrailerPrefix+"X-Sum", "1")
+	})
+	mux.HandleFunc("/long", func(w http.ResponseWriter, _ *http.Request) {
+		for i := range 10 {
+			w.Header().Set(fmt.Sprint("X-Long-", i), strings.Repeat("long", 1000))
+		}
+	})
 	mux.HandleFunc("/raw", raw)
 	return mux
 }
@@ -166,11 +193,11 @@ func raw(w http.ResponseWriter, r *http.Request) {
 
 // service is a child process in a control group of its own.
 type service struct {
-	group, parent        string
-	v4, v6, defer4, grpc string
-	raw                  net.Listener // of the service's, but the test accepts; at any address of IPv4
-	pid                  int
-	kill                 func()
+	group, parent              string
+	v4, v6, defer4, grpc, many string
+	raw                        net.Listener // of the service's, but the test accepts; at any address of IPv4
+	pid                        int
+	kill                       func()
 }
 
 // place is where a service runs; the zero value: anywhere.
@@ -204,13 +231,18 @@ func startAt(t testing.TB, at place) *service {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), serviceEnv+"=1", listenEnv+"="+at.listen)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL, PidFD: &pidfd}
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), PidFD: &pidfd}
 	if at.netns {
 		cmd.Env = append(cmd.Env, serviceEnv+"="+inNewNetns)
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNET
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel's signal for a parent that dies means the thread that forked, and
+	// tests of network namespaces end threads.
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
@@ -225,7 +257,7 @@ func startAt(t testing.TB, at place) *service {
 	t.Cleanup(s.kill)
 	var fd string
 	lines := bufio.NewScanner(out)
-	for _, line := range []*string{&s.v4, &s.v6, &s.defer4, &s.grpc, &fd} {
+	for _, line := range []*string{&s.v4, &s.v6, &s.defer4, &s.grpc, &s.many, &fd} {
 		if !lines.Scan() {
 			t.Fatal("the service did not start")
 		}
