@@ -13,7 +13,7 @@
 #define STREAMS 256 /* open at a time on one connection */
 #define TRACES 32   /* of them those whose trace is known, at most */
 #define NEAR 8	   /* places where a stream may be, next to each other */
-#define PROBES 32  /* and more, all over the table */
+#define PROBES 12  /* and more, all over the table */
 #define PIECES 90  /* of one segment, squared: 64 KiB of empty frames */
 #define FRAME_HEAD 9
 #define FARTHEST (1U << 24) /* no client leaves out more streams */

@@ -18,7 +18,7 @@
 #define KEPT 80	   /* of a line that a segment cut; traceparent fits */
 #define MID_LINE                                                               \
 	255 /* in line_len: the line's start is gone, and did not matter */
-#define STEPS 16 /* lines, or 32 bytes without one, read by one call */
+#define STEPS 8 /* lines, or 32 bytes without one, read by one call */
 #define CALLS 32 /* for one segment, squared */
 
 enum phase {
