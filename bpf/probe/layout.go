@@ -59,18 +59,22 @@ func (o Options) shardBits() uint32 {
 // prime puts a ticket for every slot into the queue. A ticket is the number of
 // its slot, from 1, and in the upper half how often the slot was given back.
 func prime(coll *ebpf.Collection, opts Options) error {
-	shards := uint32(1) << opts.shardBits()
-	var fresh probeCounts
 	for slot := range opts.workloads() {
-		fresh.Ticket = slot + 1
-		for shard := range shards {
-			if err := coll.Maps["slots"].Put(slot*shards+shard, &fresh); err != nil {
-				return fmt.Errorf("preparing the slots of the probe: %w", err)
-			}
-		}
-		if err := coll.Maps["free_tickets"].Put(nil, fresh.Ticket); err != nil {
-			return fmt.Errorf("preparing the tickets of the probe: %w", err)
+		if err := handOut(coll, opts, slot+1); err != nil {
+			return fmt.Errorf("preparing the slots of the probe: %w", err)
 		}
 	}
 	return nil
+}
+
+// handOut empties the slot of a ticket and puts the ticket into the queue.
+func handOut(coll *ebpf.Collection, opts Options, ticket uint32) error {
+	shards := uint32(1) << opts.shardBits()
+	empty := probeCounts{Ticket: ticket}
+	for shard := range shards {
+		if err := coll.Maps["slots"].Put((ticket&0xffff-1)*shards+shard, &empty); err != nil {
+			return err
+		}
+	}
+	return coll.Maps["free_tickets"].Put(nil, ticket)
 }

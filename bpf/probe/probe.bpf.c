@@ -36,18 +36,20 @@ SLUICE_OBJECT("5.10"); /* sockops that show the packet */
 /* looked for in one segment, squared, when requests are pipelined */
 #define ANSWERS 45
 
-/* enrol finds the workload of a connection. */
-static __always_inline void enrol(struct __sk_buff *skb, struct bpf_sock *sk,
-				  struct conn *c)
+/* enrol finds the workload of a connection, and where to count for it: 0 if there
+ * is no slot. A workload may have been forgotten meanwhile. */
+static __always_inline struct counts *enrol(struct __sk_buff *skb,
+					    struct bpf_sock *sk, struct conn *c)
 {
-	struct counts *n;
+	struct counts *n = counts_of(c->ticket);
 
-	if (c->ticket)
-		return;
+	if (n)
+		return n;
 	c->ticket = ticket_at(skb, sk);
 	n = counts_of(c->ticket);
 	if (n)
 		add(&n->connections, 1);
+	return n;
 }
 
 /* expect notes requests that are complete: answers are due to them. */
@@ -131,12 +133,8 @@ static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 }
 
 /* settle counts what waited for a ticket. */
-static __always_inline void settle(struct conn *c)
+static __always_inline void settle(struct conn *c, struct counts *n)
 {
-	struct counts *n = counts_of(c->ticket);
-
-	if (!n)
-		return;
 	if (c->begun)
 		add(&n->begun, c->begun);
 	if (c->bytes_in)
@@ -277,6 +275,7 @@ static __noinline int catch_up(struct bpf_sock *sk, struct conn *c)
 static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
 				    struct conn *c, struct segment *s)
 {
+	struct counts *n;
 	int first = !c->early;
 	__u32 hole = arrange(sk, c, s);
 
@@ -294,9 +293,11 @@ static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
 		add_total(UNMEASURED, 1);
 		return;
 	}
-	if (c->in.kind == HTTP)
-		enrol(skb, sk, c);
-	settle(c);
+	if (c->in.kind < HTTP)
+		return;
+	n = enrol(skb, sk, c);
+	if (n)
+		settle(c, n);
 }
 
 SEC("cgroup_skb/ingress")
@@ -398,8 +399,7 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (!due(c) && c->in.phase != HEAD)
 		o.began = c->unread_ns;
 	c->in.kind = HTTP;
-	enrol(skb, sk, c);
-	n = counts_of(c->ticket);
+	n = enrol(skb, sk, c);
 	if (n) {
 		finish(c, n);
 		c->bucket = answered(n, &o, due(c) <= 1 ? &c->trace : 0);

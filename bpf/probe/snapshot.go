@@ -118,6 +118,19 @@ func workloadOf(k probeWorkload) Workload {
 	return w
 }
 
+// keyOf is the key of a workload.
+func keyOf(w Workload) probeWorkload {
+	k := probeWorkload{Cgroup: w.Cgroup, Port: uint32(w.Addr.Port())}
+	if w.Outgoing() {
+		return k
+	}
+	raw := w.Addr.Addr().As16()
+	for i := range k.Addr {
+		k.Addr[i] = uint32(raw[4*i]) | uint32(raw[4*i+1])<<8 | uint32(raw[4*i+2])<<16 | uint32(raw[4*i+3])<<24
+	}
+	return k
+}
+
 // counts adds up the shards of a slot.
 func (r *reader) counts(ticket uint32, w Workload) (Counts, error) {
 	var c Counts
