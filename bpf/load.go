@@ -7,6 +7,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
 )
 
 // DigestError means that an object is not the one that was asked for.
@@ -45,6 +46,12 @@ func (e *LoadError) Unwrap() error { return e.Err }
 func (e *LoadError) Hint() string {
 	if errors.Is(e.Err, ebpf.ErrNotSupported) {
 		return "this kernel lacks a feature that the probe needs; sluice doctor says which"
+	}
+	if errors.Is(e.Err, unix.ENOSYS) {
+		return "this kernel has no bpf system call, or a container's seccomp profile forbids it"
+	}
+	if strings.Contains(e.Err.Error(), "MEMLOCK") {
+		return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN); before Linux 5.11 also memory that may be locked: LimitMEMLOCK=infinity, or CAP_SYS_RESOURCE"
 	}
 	if len(e.Log) > 0 {
 		return "the verifier's whole log is printed with --verbose"

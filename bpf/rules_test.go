@@ -170,3 +170,18 @@ func TestTheProbeFollowsTheRulesAndTheOthersDoNot(t *testing.T) {
 		t.Error("an object that changes ports passes for a probe")
 	}
 }
+
+func TestKernelFunctionsAreNamedAndNotAllowed(t *testing.T) {
+	obj := compile(t, "GPL", "extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags, struct bpf_dynptr *ptr) __ksym;",
+		"struct bpf_dynptr p; return bpf_dynptr_from_skb(skb, 0, &p) == 0;")
+	spec, err := bpf.ReadSpec(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range spec.Check(bpf.DefaultRules()) {
+		if v.Got == "kernel function bpf_dynptr_from_skb" {
+			return
+		}
+	}
+	t.Error("no rule was broken")
+}

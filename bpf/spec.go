@@ -177,8 +177,11 @@ func note(f *elf.File, section string) string {
 func helpers(ins asm.Instructions) []string {
 	seen := map[string]bool{}
 	for _, in := range ins {
-		if in.IsBuiltinCall() {
+		switch {
+		case in.IsBuiltinCall():
 			seen[asm.BuiltinFunc(in.Constant).String()] = true
+		case in.IsKfuncCall():
+			seen["kernel function "+in.Reference()] = true
 		}
 	}
 	list := make([]string, 0, len(seen))

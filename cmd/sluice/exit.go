@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/build"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/image"
+	"github.com/sluice-cd/sluice/internal/objects"
 	"github.com/sluice-cd/sluice/internal/pack"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/sandbox"
@@ -52,7 +53,8 @@ func exitCode(ctx context.Context, err error) int {
 // untrusted reports that something is not what was signed or recorded.
 func untrusted(err error) bool {
 	return is[*sign.VerifyError](err) || is[*release.MismatchError](err) || is[*release.CorruptError](err) || is[*image.DigestError](err) ||
-		is[*local.DigestError](err) || is[*bpf.DigestError](err) || is[*bpf.MismatchError](err) || is[*pack.ChangedError](err)
+		is[*local.DigestError](err) || is[*bpf.DigestError](err) || is[*bpf.MismatchError](err) || is[*pack.ChangedError](err) ||
+		is[*objects.JournalError](err)
 }
 
 // unfit reports that a release is to blame, whatever it is tried on.

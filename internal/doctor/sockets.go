@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -80,12 +81,23 @@ func connectSteered(sockets *ebpf.Map, listener int) error {
 			return fmt.Errorf("limiting the time of a connection: %w", err)
 		}
 	}
-	if err := unix.Connect(client, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 1}); err != nil {
+	front := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 1}
+	if err := again(func() error { return unix.Connect(client, front) }); err != nil {
 		return fmt.Errorf("connecting through a program: %w", err)
 	}
-	conn, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
-	if err != nil {
+	var conn int
+	if err := again(func() (err error) { conn, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC); return err }); err != nil {
 		return fmt.Errorf("accepting a steered connection: %w", err)
 	}
 	return unix.Close(conn)
+}
+
+// again repeats a call that a signal interrupted: Go's scheduler sends them, and the kernel does not restart calls with
+// a time limit. A second connect(2) waits for the first one.
+func again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
