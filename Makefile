@@ -5,14 +5,16 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 SLUICE   = bin/sluice
 # The race detector needs cgo; everything else is built without.
 export CGO_ENABLED ?= 0
+BENCHTIME ?= 1x
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/sluice
+build: ## build bin/sluice and bin/sluice-probe
 	$(GO) build -o $(SLUICE) ./cmd/sluice
+	$(GO) build -trimpath -ldflags='-s -w' -o bin/sluice-probe ./cmd/sluice-probe
 
 .PHONY: demo
 demo: setup-demo build ## ship five releases of the sample service under load (needs root; at most 4 minutes once built)
@@ -21,6 +23,14 @@ demo: setup-demo build ## ship five releases of the sample service under load (n
 .PHONY: test
 test: setup-test build lint generate-check ## run every check and test (kernel tests need root)
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: kernels
+kernels: setup-kernels ## try every eBPF object on Linux 5.10 to the newest, in virtual machines (3 minutes)
+	$(GO) run ./internal/kernels -compare
+
+.PHONY: bench
+bench: ## run every benchmark once (BENCHTIME=25x for numbers)
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf/... ./internal/export ./internal/wire
 
 .PHONY: lint
 lint: ## gofumpt, vet and staticcheck
@@ -34,13 +44,15 @@ generate: ## compile the eBPF objects and write generated files again (needs cla
 
 .PHONY: generate-check
 generate-check: generate ## fail if a generated file is not what its source makes
-	@git diff --exit-code --stat -- '*.o' '*_bpfel.go' '*.h' docs/sluice.schema.json || { echo "generated files differ from their sources: run make generate and commit" >&2; exit 1; }
+	@git diff --exit-code --stat -- '*.o' '*_bpfel*.go' '*.h' docs/sluice.schema.json || { echo "generated files differ from their sources: run make generate and commit" >&2; exit 1; }
 
-.PHONY: setup-demo setup-test
+.PHONY: setup-demo setup-test setup-kernels
 setup-demo:
 	@tools/setup.sh demo
 setup-test:
 	@tools/setup.sh test
+setup-kernels:
+	@tools/setup.sh kernels
 
 .PHONY: clean
 clean: ## stop the sample service and remove bin and out

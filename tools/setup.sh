@@ -3,13 +3,15 @@
 # install where it cannot do it.
 #
 #   tools/setup.sh demo        upx, git
-#   tools/setup.sh test        and a C compiler (race detector), qemu-user, clang-19
+#   tools/setup.sh kernels     a virtual machine
+#   tools/setup.sh test        all that, a C compiler (race detector), qemu-user, clang-19, and real servers
 #
 # Nothing is asked of apt when everything is there.
 set -eu
 
 want_demo='upx:upx-ucl git:git'
-want_test="$want_demo gcc:gcc qemu-aarch64-static:qemu-user-static clang-19:clang-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev"
+want_kernels='qemu-system-x86_64:qemu-system-x86'
+want_test="$want_demo $want_kernels etcd:etcd-server prometheus:prometheus protoc:protobuf-compiler gcc:gcc qemu-aarch64-static:qemu-user-static clang-19:clang-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev"
 
 have() {
 	case $1 in
@@ -38,9 +40,10 @@ backports() {
 main() {
 	case ${1:-} in
 	demo) want=$want_demo ;;
+	kernels) want=$want_kernels ;;
 	test) want=$want_test ;;
 	*)
-		echo "usage: tools/setup.sh demo|test" >&2
+		echo "usage: tools/setup.sh demo|kernels|test" >&2
 		exit 2
 		;;
 	esac
