@@ -30,6 +30,9 @@ func (o *options) resolve() error {
 		if err != nil {
 			return fmt.Errorf("looking for the control groups: %w", err)
 		}
+		if err := isWhole(root); err != nil {
+			return err
+		}
 		o.cgroup = root
 	}
 	if err := isCgroup2(o.cgroup); err != nil {

@@ -62,6 +62,33 @@ func privileged() error {
 	return nil
 }
 
+// namespaceError means that a container sees its own control groups only.
+type namespaceError struct{ dir string }
+
+func (e *namespaceError) Error() string {
+	return fmt.Sprintf("the control groups at %s are not those of the whole machine", e.dir)
+}
+
+func (e *namespaceError) Hint() string {
+	return "in a container, mount the host's /sys/fs/cgroup (a hostPath volume) and name it with --cgroup; or name the group to measure"
+}
+
+// rootID is the id of the machine's root control group.
+const rootID = 1
+
+// isWhole reports that a mount shows a part of the tree only: to measure just
+// that by default would look like a machine without any requests.
+func isWhole(root string) error {
+	id, err := cgroup.Group(root).ID()
+	if err != nil {
+		return err
+	}
+	if id != rootID {
+		return &namespaceError{root}
+	}
+	return nil
+}
+
 // isCgroup2 reports what is wrong with a control group's folder.
 func isCgroup2(dir string) error {
 	var fs unix.Statfs_t

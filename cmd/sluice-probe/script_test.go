@@ -114,7 +114,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { _ = os.RemoveAll(pin) })
 			env.Setenv("CGROUP", group)
 			env.Setenv("PIN", pin)
-			env.Setenv("BPFFS", fs)
+			env.Setenv("ROOT", filepath.Dir(group))
 			env.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			for name, value := range map[string]string{
 				"CGROUP": group, "PIN": pin, "LISTEN": "unix:" + env.WorkDir + "/probe.sock", "HISTORY": "dir:" + env.WorkDir + "/history",

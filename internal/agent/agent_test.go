@@ -64,6 +64,22 @@ func attached(t *testing.T, group string) (n int) {
 	return n
 }
 
+func TestManyReadersCostNoMoreThanTenASecond(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Interval = 10 * time.Second })
+	seen := map[time.Time]bool{}
+	begin := time.Now()
+	for time.Since(begin) < time.Second {
+		s := l.snapshot()
+		seen[s.At] = true
+		if age := time.Since(s.At); age > freshness+100*time.Millisecond { // on a busy machine
+			t.Errorf("a snapshot was %v old", age)
+		}
+	}
+	if len(seen) < 3 || len(seen) > 12 {
+		t.Errorf("%d snapshots in a second, want about ten", len(seen))
+	}
+}
+
 func TestWhatWasReplacedIsToldAndPutRight(t *testing.T) {
 	for name, attack := range map[string]func(t *testing.T, l *lab, loaded bpf.Loaded){
 		"a program is replaced": func(t *testing.T, _ *lab, loaded bpf.Loaded) {
