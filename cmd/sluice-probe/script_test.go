@@ -38,7 +38,9 @@ const serviceEnv = "SLUICE_TEST_SERVICE"
 func TestMain(m *testing.M) {
 	n, err := strconv.Atoi(os.Getenv(serviceEnv))
 	if err != nil {
-		os.Exit(m.Run())
+		code := m.Run()
+		_ = os.RemoveAll(buildDir) // "" if nothing was built, which removes nothing
+		os.Exit(code)
 	}
 	serve(n)
 }
@@ -67,20 +69,23 @@ func inGroup(dir *os.File) *syscall.SysProcAttr {
 // buildFlags are those of a release.
 var buildFlags = []string{"-trimpath", "-ldflags", "-s -w"}
 
+// buildDir is where binary builds.
+var buildDir string
+
 // binary builds the daemon as it is shipped: without cgo, which it could not be
 // confined with.
 var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "sluice-probe-test-")
-	if err != nil {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "sluice-probe-test-"); err != nil {
 		return "", err
 	}
-	program := filepath.Join(dir, "sluice-probe")
+	program := filepath.Join(buildDir, "sluice-probe")
 	cmd := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", program, ".")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	return program, os.Chmod(dir, 0o755)
+	return program, os.Chmod(buildDir, 0o755)
 })
 
 func build(t testing.TB) string {
