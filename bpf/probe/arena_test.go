@@ -105,16 +105,23 @@ func (a *arena) of(t testing.TB, addr string) Counts {
 // test: it will be forever.
 func (a *arena) settled(t testing.TB, addr string) Counts {
 	t.Helper()
-	got := a.of(t, addr)
+	return a.settledSince(t, addr, Counts{})
+}
+
+// settledSince looks at what was counted since before only.
+func (a *arena) settledSince(t testing.TB, addr string, before Counts) Counts {
+	t.Helper()
+	var begun, ended uint64
 	for range 400 {
-		if got.Begun == got.Requests+got.Aborted {
+		got := a.of(t, addr)
+		begun, ended = got.Begun-before.Begun, got.Requests+got.Aborted-before.Requests-before.Aborted
+		if begun == ended {
 			return got
 		}
 		time.Sleep(5 * time.Millisecond)
-		got = a.of(t, addr)
 	}
-	t.Errorf("of %d requests %d were answered and %d aborted, though no connection is open", got.Begun, got.Requests, got.Aborted)
-	return got
+	t.Errorf("%d requests have begun and %d have ended, though no connection is open", begun, ended)
+	return a.of(t, addr)
 }
 
 // loss is what the probe lost; exemplars that nobody read do not matter here.

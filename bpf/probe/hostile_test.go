@@ -10,21 +10,23 @@ import (
 	"time"
 )
 
-// invariants hold whatever was sent, when all connections are closed.
-func invariants(t testing.TB, c Counts) {
+// invariants hold of what was counted since before, whatever was sent, when all
+// connections are closed.
+func invariants(t testing.TB, before, now Counts) {
 	t.Helper()
 	var classes uint64
-	for _, n := range c.Classes {
-		classes += n
+	for i, n := range now.Classes {
+		classes += n - before.Classes[i]
 	}
-	if c.Latency.Count() != c.Requests || classes != c.Requests {
-		t.Errorf("%d requests, %d in the histogram, %d in the classes", c.Requests, c.Latency.Count(), classes)
+	begun, answered, aborted := now.Begun-before.Begun, now.Requests-before.Requests, now.Aborted-before.Aborted
+	if n := now.Latency.Count() - before.Latency.Count(); n != answered || classes != answered {
+		t.Errorf("%d requests, %d in the histogram, %d in the classes", answered, n, classes)
 	}
-	if n := c.Complete.Count(); n > c.Requests {
-		t.Errorf("%d requests, %d of them complete", c.Requests, n)
+	if n := now.Complete.Count() - before.Complete.Count(); n > answered {
+		t.Errorf("%d requests, %d of them complete", answered, n)
 	}
-	if c.Begun != c.Requests+c.Aborted {
-		t.Errorf("begun %d, answered %d, aborted %d", c.Begun, c.Requests, c.Aborted)
+	if begun != answered+aborted {
+		t.Errorf("begun %d, answered %d, aborted %d", begun, answered, aborted)
 	}
 }
 
@@ -137,21 +139,21 @@ func TestTheProbeAgreesWithTheServerOrSaysThatItDoesNotKnow(t *testing.T) {
 	other := a.bystander(t)
 	for name, tt := range shapes {
 		t.Run(name, func(t *testing.T) {
-			before := a.loss(t)
 			addr := a.serve(t, mixed)
+			before, lost := a.of(t, addr), a.loss(t) // a port may be used again
 			answered := final(converse(t, addr, tt.parts))
-			got, after := a.settled(t, addr), a.loss(t)
-			openly := after.Requests - before.Requests
-			if after.Unmeasured > before.Unmeasured {
+			got, loss := a.settledSince(t, addr, before), a.loss(t)
+			invariants(t, before, got)
+			openly := loss.Requests - lost.Requests
+			if loss.Unmeasured > lost.Unmeasured {
 				openly = answered
 			}
-			if got.Requests > answered || got.Requests+openly < answered {
-				t.Errorf("answered %d, counted %d, missing openly %d", answered, got.Requests, openly)
+			if n := got.Requests - before.Requests; n > answered || n+openly < answered {
+				t.Errorf("answered %d, counted %d, missing openly %d", answered, n, openly)
 			}
-			if got.Aborted > tt.unanswered {
-				t.Errorf("aborted %d, of which the client saw %d", got.Aborted, tt.unanswered)
+			if n := got.Aborted - before.Aborted; n > tt.unanswered {
+				t.Errorf("aborted %d, of which the client saw %d", n, tt.unanswered)
 			}
-			invariants(t, got)
 			other.unharmed(t)
 		})
 	}
