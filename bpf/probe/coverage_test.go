@@ -188,7 +188,7 @@ func TestRequestsOfOddShapeAreCounted(t *testing.T) {
 		"another protocol": {do: func(c *conn, s *service) {
 			for _, hello := range []string{"\x16\x03\x01\x00\x05hello", "PING\r\n", "EHLO mail.example.org\r\n"} {
 				c := dial(c.t, s.v4)
-				c.send(hello, "\r\n\r\n")
+				c.send(hello, strings.Repeat("\r\n", 12)) // as long as a preface of HTTP/2
 				_, _ = c.Read(make([]byte, 100))
 			}
 		}},

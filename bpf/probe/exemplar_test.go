@@ -228,14 +228,14 @@ func TestFailuresOfRealClientsLeadToTheirTraces(t *testing.T) {
 	call(ctx, c, "code=5") // is nobody's fault
 	call(t.Context(), c, "code=14")
 	all := exemplars(t, p, 3)
-	if some := failures(all, 502, -1); len(some) != 1 || some[0].Trace.String() != traceText {
-		t.Errorf("%+v, want one of a 502 with a trace", all)
-	}
-	if some := failures(all, 200, 13); len(some) != 1 || some[0].Trace.String() != traceText {
-		t.Errorf("%+v, want one of code 13 with a trace", all)
-	}
-	if some := failures(all, 200, 14); len(some) != 1 || !some[0].Trace.IsZero() {
-		t.Errorf("%+v, want one of code 14 without a trace", all)
+	for _, want := range []struct {
+		status, grpc int
+		trace        string
+	}{{502, -1, traceText}, {200, 13, traceText}, {200, 14, TraceID{}.String()}} {
+		some := failures(all, want.status, want.grpc)
+		if len(some) == 0 || some[0].Trace.String() != want.trace {
+			t.Errorf("%+v, want one of status %d and code %d with the trace %s", all, want.status, want.grpc, want.trace)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ func serveCall(_ any, s grpc.ServerStream) error {
 		select {
 		case <-time.After(wait):
 		case <-s.Context().Done():
+			return status.FromContextError(s.Context().Err()).Err()
 		}
 		messages, _ := strconv.Atoi(ask.Get("messages"))
 		for range messages {

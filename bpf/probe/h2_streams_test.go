@@ -54,6 +54,18 @@ func TestEveryStreamIsCounted(t *testing.T) {
 				}
 			}
 		}},
+		"more at a time than there is room for": {want: tally{classes: oks(256 + 10), loss: Loss{Requests: 44}}, do: func(x *pair) {
+			for i := range uint32(300) {
+				x.ask(2*i + 1)
+			}
+			for i := range uint32(300) {
+				x.answer(2*i+1, "200")
+			}
+			for i := range uint32(10) {
+				x.ask(2*i + 601)
+				x.answer(2*i+601, "200")
+			}
+		}},
 		"bodies both ways": {want: tally{classes: oks(1)}, do: func(x *pair) {
 			x.client.head(1, false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/")
 			for i := range 30 {
