@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"bytes"
+	"encoding/binary"
 	"runtime"
 	"slices"
 	"strings"
@@ -8,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	xhttp2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/bpf"
@@ -50,26 +54,133 @@ func (x exchanger) close() {
 	_ = unix.Close(x.server)
 }
 
-// cost is the CPU time of one exchange: the least of some blocks, because
-// whatever disturbs a block makes it longer.
-func (x exchanger) cost(b *testing.B, request, answer []byte) float64 {
+// talk is what client and server say in an exchange, which stands for a number of
+// requests.
+type talk interface {
+	begin(x exchanger) // on a new connection
+	next() (request, answer []byte)
+	requests() int
+}
+
+// cost is the CPU time of one request: the least of some blocks of exchanges,
+// because whatever disturbs a block makes it longer.
+func (x exchanger) cost(b *testing.B, t talk) float64 {
 	b.Helper()
-	buf := make([]byte, 4096)
+	buf := make([]byte, 16<<10)
 	best := 0.0
+	t.begin(x)
 	for range 6 {
-		const n = 400
+		n := 400 / t.requests()
 		begin := threadCPU(b)
 		for range n {
+			request, answer := t.next()
 			_, _ = unix.Write(x.client, request)
 			_, _ = unix.Read(x.server, buf)
 			_, _ = unix.Write(x.server, answer)
 			_, _ = unix.Read(x.client, buf)
 		}
-		if took := float64(threadCPU(b)-begin) / n; best == 0 || took < best {
+		if took := float64(threadCPU(b)-begin) / float64(n*t.requests()); best == 0 || took < best {
 			best = took
 		}
 	}
 	return best
+}
+
+// overHTTP1 is one request and its answer.
+type overHTTP1 struct{ request, answer string }
+
+func (overHTTP1) begin(exchanger)            {}
+func (t overHTTP1) next() (req, answ []byte) { return []byte(t.request), []byte(t.answer) }
+func (overHTTP1) requests() int              { return 1 }
+
+// overHTTP2 is a number of requests at a time on one connection, each with a body of
+// some bytes as an answer. Header blocks are those of a client that has asked
+// before: everything that can be is in the dynamic table.
+type overHTTP2 struct {
+	streams         int
+	request, answer []byte
+	ids, ends       []int // where the numbers of the streams are
+	id              uint32
+}
+
+func (t *overHTTP2) requests() int { return t.streams }
+
+func (t *overHTTP2) begin(x exchanger) {
+	t.id = 1
+	var buf bytes.Buffer
+	buf.WriteString(xhttp2.ClientPreface)
+	ask, reply := xhttp2.NewFramer(&buf, nil), xhttp2.NewFramer(&buf, nil)
+	if err := ask.WriteSettings(); err != nil {
+		panic(err)
+	}
+	read := make([]byte, 16<<10)
+	requests, answers := newFields(), newFields()
+	for range 2 { // the first fills the dynamic tables, the second is kept
+		t.ids, t.ends = nil, nil
+		for range t.streams {
+			t.ids = append(t.ids, buf.Len()+5)
+			_ = ask.WriteHeaders(xhttp2.HeadersFrameParam{
+				StreamID: t.id, EndStream: true, EndHeaders: true,
+				BlockFragment: requests.block(":method", "GET", ":scheme", "http", ":path", "/work", ":authority", "shop:8080", "user-agent", "client/1.0", "accept-encoding", "gzip"),
+			})
+		}
+		t.request = bytes.Clone(buf.Bytes())
+		buf.Reset()
+		for range t.streams {
+			t.ends = append(t.ends, buf.Len()+5)
+			_ = reply.WriteHeaders(xhttp2.HeadersFrameParam{
+				StreamID: t.id, EndHeaders: true,
+				BlockFragment: answers.block(":status", "200", "content-type", "text/plain", "content-length", "6", "date", "Thu, 01 Jan 2026 00:00:00 GMT"),
+			})
+			t.ends = append(t.ends, buf.Len()+5)
+			_ = reply.WriteData(t.id, true, []byte("hello\n"))
+		}
+		t.answer = bytes.Clone(buf.Bytes())
+		buf.Reset()
+		if t.id == 1 {
+			first, answer := t.request, t.answer
+			t.number()
+			_, _ = unix.Write(x.client, first)
+			_, _ = unix.Read(x.server, read)
+			_, _ = unix.Write(x.server, answer)
+			_, _ = unix.Read(x.client, read)
+		}
+	}
+}
+
+// number gives the streams of an exchange their numbers.
+func (t *overHTTP2) number() {
+	for i := range t.streams {
+		binary.BigEndian.PutUint32(t.request[t.ids[i]:], t.id)
+		binary.BigEndian.PutUint32(t.answer[t.ends[2*i]:], t.id)
+		binary.BigEndian.PutUint32(t.answer[t.ends[2*i+1]:], t.id)
+		t.id += 2
+	}
+}
+
+func (t *overHTTP2) next() (request, answer []byte) {
+	t.number()
+	return t.request, t.answer
+}
+
+// headerFields writes header blocks.
+type headerFields struct {
+	buf bytes.Buffer
+	enc *hpack.Encoder
+}
+
+func newFields() *headerFields {
+	f := &headerFields{}
+	f.enc = hpack.NewEncoder(&f.buf)
+	return f
+}
+
+func (f *headerFields) block(pairs ...string) []byte {
+	f.buf.Reset()
+	for i := 0; i < len(pairs); i += 2 {
+		_ = f.enc.WriteField(hpack.HeaderField{Name: pairs[i], Value: pairs[i+1]})
+	}
+	return bytes.Clone(f.buf.Bytes())
 }
 
 func threadCPU(b *testing.B) int64 {
@@ -119,9 +230,11 @@ func BenchmarkOverhead(b *testing.B) {
 	testenv.NeedRoot(b)
 	const answer = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n"
 	headers := "User-Agent: " + strings.Repeat("Mozilla/5.0 ", 10) + "\r\nAccept: text/html\r\nAccept-Language: en\r\nAccept-Encoding: gzip\r\nReferer: http://example.org/\r\nCookie: " + strings.Repeat("session=1; ", 30) + "\r\n"
-	for name, request := range map[string]string{
-		"short request":   "GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: wrk\r\n\r\n",
-		"browser request": "GET /index.html HTTP/1.1\r\nHost: example.org\r\n" + headers + "\r\n",
+	for name, t := range map[string]talk{
+		"short request":   overHTTP1{"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: wrk\r\n\r\n", answer},
+		"browser request": overHTTP1{"GET /index.html HTTP/1.1\r\nHost: example.org\r\n" + headers + "\r\n", answer},
+		"h2c, 1 stream":   &overHTTP2{streams: 1},
+		"h2c, 20 streams": &overHTTP2{streams: 20},
 	} {
 		b.Run(name, func(b *testing.B) {
 			runtime.LockOSThread()
@@ -132,7 +245,7 @@ func BenchmarkOverhead(b *testing.B) {
 				defer attach(b, group)()
 				x := newExchanger(b)
 				defer x.close()
-				return x.cost(b, []byte(request), []byte(answer))
+				return x.cost(b, t)
 			}
 			var floor, probe []float64
 			for b.Loop() {

@@ -14,12 +14,9 @@ import (
 )
 
 type probeConn struct {
-	_    structs.HostLayout
-	Lock struct {
-		_   structs.HostLayout
-		Val uint32
-	}
+	_         structs.HostLayout
 	Busy      uint32
+	Unused4   uint32
 	OldestNs  uint64
 	NewestNs  uint64
 	AnswerNs  uint64
