@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,18 +158,18 @@ func TestTheLastByteIsTimed(t *testing.T) {
 // counting counts what it reads and writes.
 type counting struct {
 	net.Conn
-	in, out uint64
+	in, out atomic.Uint64
 }
 
 func (c *counting) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.in += uint64(n)
+	c.in.Add(uint64(n))
 	return n, err
 }
 
 func (c *counting) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	c.out += uint64(n)
+	c.out.Add(uint64(n))
 	return n, err
 }
 
@@ -193,7 +194,7 @@ func TestEveryByteIsCountedOnce(t *testing.T) {
 	}
 	transport.CloseIdleConnections()
 	for _, c := range conns {
-		in, out = in+c.out, out+c.in
+		in, out = in+c.out.Load(), out+c.in.Load()
 	}
 	got := eventually(t, p, func(c Counts) bool { return c.BytesIn == in && c.BytesOut == out })
 	if got.BytesIn != in || got.BytesOut != out || got.Connections != uint64(len(conns)) {
