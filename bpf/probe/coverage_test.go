@@ -100,6 +100,12 @@ func TestEveryRequestIsCounted(t *testing.T) {
 				c.answers(4, "GET")
 			}
 		}},
+	})
+}
+
+func TestRequestsWithBodiesAreCounted(t *testing.T) {
+	body := strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 40_000) // 1 MB of requests
+	countAll(t, map[string]coverage{
 		"a body full of requests": {want: oks(3), do: func(c *conn, _ *service) {
 			for range 3 {
 				c.send(post("/", body))

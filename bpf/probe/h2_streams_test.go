@@ -66,6 +66,11 @@ func TestEveryStreamIsCounted(t *testing.T) {
 				x.answer(2*i+601, "200")
 			}
 		}},
+	})
+}
+
+func TestWhateverItsFramesAStreamIsCounted(t *testing.T) {
+	runCases(t, map[string]h2Case{
 		"bodies both ways": {want: tally{classes: oks(1)}, do: func(x *pair) {
 			x.client.head(1, false, ":method", "POST", ":scheme", "http", ":authority", "x", ":path", "/")
 			for i := range 30 {
@@ -171,6 +176,11 @@ func TestStreamsThatEndEarlyAreTold(t *testing.T) {
 			_ = x.server.WriteRSTStream(1, http2.ErrCodeCancel)
 			x.server.flush()
 		}},
+	})
+}
+
+func TestConnectionsThatEndEarlyAreTold(t *testing.T) {
+	runCases(t, map[string]h2Case{
 		"the client hangs up with five open": {want: tally{classes: oks(2), aborted: 5}, do: func(x *pair) {
 			for i := range uint32(7) {
 				x.ask(2*i + 1)
