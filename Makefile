@@ -14,7 +14,7 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/sluice and bin/sluice-probe
 	$(GO) build -o $(SLUICE) ./cmd/sluice
-	$(GO) build -trimpath -ldflags='-s -w' -o bin/sluice-probe ./cmd/sluice-probe
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/sluice-probe ./cmd/sluice-probe
 
 .PHONY: demo
 demo: setup-demo build ## ship five releases of the sample service under load (needs root; at most 4 minutes once built)

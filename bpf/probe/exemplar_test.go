@@ -269,7 +269,7 @@ func TestExemplarsThatNobodyReadsAreCounted(t *testing.T) {
 	p := s.watch(t, Options{})
 	x := s.pair(t, "127.0.6.1")
 	x.greet()
-	const batch, batches = 100, 60
+	const batch, batches = 100, 200
 	for range batches {
 		for range batch {
 			x.stream += 2

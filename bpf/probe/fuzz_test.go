@@ -131,6 +131,8 @@ type session struct{ client, server string }
 
 // sessions are where fuzzing begins: well-formed ones and known attacks.
 var sessions = []session{
+	{get("/"), "HTTP/1.1 604 No\r\n\r\n"},
+	{get("/"), "HTTP/1.1 799 No\r\n\r\n"},
 	{get("/"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 	{strings.Repeat(get("/"), 3), strings.Repeat("HTTP/1.1 503 No\r\nContent-Length: 1\r\n\r\nx", 3)},
 	{post("/", get("/")), "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"},

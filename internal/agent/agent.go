@@ -87,6 +87,8 @@ type Agent struct {
 	mismatch  mismatches
 	exemplars exemplars
 	traffic   window
+	gone      gone
+	swept     time.Time // when groups were listed last
 	tested    bool
 
 	overBudget bool // by the last look
@@ -115,7 +117,7 @@ func newAgent(cfg Config) *Agent {
 	cfg.Node = cmp.Or(cfg.Node, host)
 	cfg.Interval = cmp.Or(cfg.Interval, time.Second)
 	cfg.Probation = cmp.Or(cfg.Probation, time.Minute)
-	return &Agent{cfg: cfg, log: cfg.Log, current: cfg.Object, good: cfg.Object, notes: make(chan note, 64)}
+	return &Agent{cfg: cfg, log: cfg.Log, current: cfg.Object, good: cfg.Object, notes: make(chan note, 64), gone: gone{}}
 }
 
 // load puts the object into the kernel and proves that it counts.

@@ -62,6 +62,7 @@ func (a *Agent) look() (*Reading, error) {
 		return nil, fmt.Errorf("reading the probe: %w", err)
 	}
 	maps.DeleteFunc(snap.Workloads, func(w probe.Workload, _ probe.Counts) bool { return isSelfTest(w) })
+	a.forget(snap.At, snap.Workloads)
 	found, err := a.probe.Exemplars()
 	if err != nil {
 		return nil, fmt.Errorf("reading exemplars: %w", err)
@@ -81,7 +82,7 @@ func (a *Agent) tell(snap probe.Snapshot) (*Reading, error) {
 	}
 	s := wire.Status{
 		Snapshot: snap, Node: a.cfg.Node, Start: a.startedAt(), Loaded: a.probe.Loaded(), Mismatch: a.mismatch.text(snap.At),
-		Swaps: a.swaps, Cost: a.cost.kernel, Budget: wire.Budget{Share: a.cost.share, Limit: a.cfg.Budget}, Exemplars: slices.Clone(a.exemplars.recent),
+		Mismatches: a.mismatch.count, Swaps: a.swaps, Cost: a.cost.kernel, Budget: wire.Budget{Share: a.cost.share, Limit: a.cfg.Budget}, Exemplars: slices.Clone(a.exemplars.recent),
 	}
 	if over := s.Budget.Exceeded(); over != a.overBudget {
 		a.overBudget = over
@@ -138,7 +139,7 @@ func (a *Agent) tellMismatch(now time.Time) {
 		return
 	}
 	s := last.Status
-	s.Mismatch = a.mismatch.text(now)
+	s.Mismatch, s.Mismatches = a.mismatch.text(now), a.mismatch.count
 	a.latest.Store(newReading(s))
 }
 

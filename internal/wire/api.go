@@ -15,7 +15,7 @@ const (
 	PathSnapshot = "/v1/snapshot" // GET: a Status; as JSON with Accept: application/json
 	PathObjects  = "/v1/objects"  // GET: Objects; POST SwapRequest: SwapResult
 	PathRollback = "/v1/rollback" // POST: SwapResult
-	PathHealth   = "/healthz"     // GET: 200 while the probe counts and is the one that was verified
+	PathReady    = "/readyz"      // GET: 200 while the probe counts and is the one that was verified
 )
 
 // MaxRequest bounds the body of a request: an object of 16 MiB in base64 and its

@@ -77,7 +77,7 @@ func (c *Client) Rollback(ctx context.Context) (SwapResult, error) {
 
 // Healthy returns nil if the probe counts and is the one that was verified.
 func (c *Client) Healthy(ctx context.Context) error {
-	_, err := c.do(ctx, call{method: http.MethodGet, path: PathHealth, accept: "*/*", limit: maxAnswer})
+	_, err := c.do(ctx, call{method: http.MethodGet, path: PathReady, accept: "*/*", limit: maxAnswer})
 	return err
 }
 

@@ -80,6 +80,8 @@ func (s *Status) readOne(r *reader) {
 		s.Loaded = message(r, "loaded", -1, r.bytes("loaded"), readLoaded)
 	case snapshotMismatch:
 		s.Mismatch = r.text("mismatch")
+	case snapshotMismatches:
+		s.Mismatches = r.uint("mismatches")
 	case snapshotSwaps:
 		s.Swaps = r.uint("swaps")
 	case snapshotLoss:

@@ -34,7 +34,7 @@ func sameRun(prev, now *Status) error {
 }
 
 // Delta returns what was counted between two readings of a node: workloads,
-// loss, swaps and cost are differences, everything else is that of now. First
+// loss, mismatches, swaps and cost are differences, everything else is that of now. First
 // and FirstError stay absolute, and InFlight means nothing any more. A workload
 // that is gone is left out. The error is a *ResetError.
 func Delta(prev, now *Status) (Status, error) {
@@ -82,6 +82,7 @@ func subTotals(d, prev *Status) bool {
 		ok = ok && before <= *n
 		*n -= before
 	}
+	sub(&d.Mismatches, min(prev.Mismatches, d.Mismatches)) // of a daemon, which may be another one
 	sub(&d.Swaps, prev.Swaps)
 	sub(&d.Cost.Runs, prev.Cost.Runs)
 	sub(&d.Loss.Requests, prev.Loss.Requests)

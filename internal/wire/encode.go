@@ -21,6 +21,7 @@ func Encode(dst []byte, s *Status) []byte {
 	dst = encodeStart(dst, s.Start)
 	dst = encodeLoaded(dst, s.Loaded)
 	dst = text(dst, snapshotMismatch, s.Mismatch)
+	dst = number(dst, snapshotMismatches, s.Mismatches)
 	dst = number(dst, snapshotSwaps, s.Swaps)
 	dst = encodeLoss(dst, s.Loss)
 	dst = encodeCost(dst, s.Cost)

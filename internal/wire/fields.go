@@ -16,6 +16,7 @@ const (
 	snapshotBudget
 	snapshotExemplars
 	snapshotWorkloads
+	snapshotMismatches
 )
 
 const (

@@ -16,18 +16,19 @@ import (
 
 // statusJSON is a Status as a person reads it.
 type statusJSON struct {
-	Version   int            `json:"version"`
-	Node      string         `json:"node"`
-	At        time.Time      `json:"at"`
-	Start     Start          `json:"start"`
-	Loaded    bpf.Loaded     `json:"loaded"`
-	Mismatch  string         `json:"mismatch,omitempty"`
-	Swaps     uint64         `json:"swaps"`
-	Loss      lossJSON       `json:"loss"`
-	Cost      costJSON       `json:"cost"`
-	Budget    Budget         `json:"budget"`
-	Exemplars []exemplarJSON `json:"exemplars"`
-	Workloads []workloadJSON `json:"workloads"`
+	Version    int            `json:"version"`
+	Node       string         `json:"node"`
+	At         time.Time      `json:"at"`
+	Start      Start          `json:"start"`
+	Loaded     bpf.Loaded     `json:"loaded"`
+	Mismatch   string         `json:"mismatch,omitempty"`
+	Mismatches uint64         `json:"mismatches,omitempty"`
+	Swaps      uint64         `json:"swaps"`
+	Loss       lossJSON       `json:"loss"`
+	Cost       costJSON       `json:"cost"`
+	Budget     Budget         `json:"budget"`
+	Exemplars  []exemplarJSON `json:"exemplars"`
+	Workloads  []workloadJSON `json:"workloads"`
 }
 
 type lossJSON struct {
@@ -89,7 +90,7 @@ type countsJSON struct {
 func (s Status) MarshalJSON() ([]byte, error) {
 	out := statusJSON{
 		Version: Version, Node: s.Node, At: s.At, Start: s.Start, Loaded: s.Loaded, Mismatch: s.Mismatch,
-		Swaps: s.Swaps, Loss: lossJSON(s.Loss), Cost: costJSON(s.Cost), Budget: s.Budget,
+		Mismatches: s.Mismatches, Swaps: s.Swaps, Loss: lossJSON(s.Loss), Cost: costJSON(s.Cost), Budget: s.Budget,
 		Exemplars: make([]exemplarJSON, len(s.Exemplars)),
 		Workloads: make([]workloadJSON, 0, len(s.Workloads)),
 	}
@@ -119,7 +120,7 @@ func (s *Status) UnmarshalJSON(data []byte) error {
 	}
 	read := Status{
 		Node: in.Node, Start: in.Start, Loaded: in.Loaded, Mismatch: in.Mismatch,
-		Swaps: in.Swaps, Cost: probe.Cost(in.Cost), Budget: in.Budget,
+		Mismatches: in.Mismatches, Swaps: in.Swaps, Cost: probe.Cost(in.Cost), Budget: in.Budget,
 	}
 	read.At, read.Loss = in.At, probe.Loss(in.Loss)
 	for _, e := range in.Exemplars {

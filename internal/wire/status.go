@@ -38,6 +38,7 @@ type Status struct {
 	Start          Start            // which run of the probe counted
 	Loaded         bpf.Loaded       // what is in the kernel
 	Mismatch       string           // how that differs from what was loaded and verified; empty: it does not
+	Mismatches     uint64           // how often it differed since the daemon began: one that was put right between two readings shows here
 	Swaps          uint64           // objects that took the place of another one since Start
 	Cost           Cost             // of the probe itself since Start
 	Budget         Budget           // what it may cost

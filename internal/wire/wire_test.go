@@ -144,8 +144,8 @@ func TestFieldsOfALaterVersionAreSkipped(t *testing.T) {
 		"a number":         protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 7),
 		"bytes":            field(100, 1, 2, 3),
 		"64 bits":          protowire.AppendFixed64(protowire.AppendTag(nil, 64, protowire.Fixed64Type), 7),
-		"32 bits":          protowire.AppendFixed32(protowire.AppendTag(nil, 13, protowire.Fixed32Type), 7),
-		"a group":          {13<<3 | 3, 8, 1, 13<<3 | 4},
+		"32 bits":          protowire.AppendFixed32(protowire.AppendTag(nil, 14, protowire.Fixed32Type), 7),
+		"a group":          {14<<3 | 3, 8, 1, 14<<3 | 4},
 		"in a workload":    field(12, append(field(1, 0xf8, 0xff, 0xff, 0xff, 0x0f, 1, 8, 0xff, 0xff, 3), 0xa0, 6, 1)...),
 		"a number, thrice": {0xe8, 7, 1, 0xe8, 7, 1, 0xe8, 7, 1},
 	} {
