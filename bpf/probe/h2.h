@@ -367,18 +367,33 @@ static __always_inline void frame(struct __sk_buff *skb, struct h2 *h,
 			open(skb, h, w);
 	} else if (w->type == CONTINUATION) {
 		begin_block(w, 0);
+	} else if (w->type == RST_STREAM && len == 4) {
+		w->payload = 0;
+		reset(skb, h, w, out, w->head[9] | w->head[10] | w->head[11] | w->head[12]);
 	}
 }
 
+/* head_more is how many bytes behind the head of a frame are read with it: the
+ * length of the padding, and the reason of a reset. */
+static __always_inline __u32 head_more(const struct flow *w)
+{
+	__u8 type = w->head[3];
+
+	if (type == RST_STREAM && !w->head[0] && !w->head[1] && w->head[2] == 4)
+		return 4;
+	return (type == HEADERS || type == PUSH_PROMISE) &&
+	       (w->head[4] & PADDED);
+}
+
 /* read_head reads the head of a frame, which a segment may have cut. It is 0 if
- * the segment ends before. A padded frame's pad length belongs to it. */
+ * the segment ends before. */
 static __always_inline int read_head(struct __sk_buff *skb, struct h2 *h,
 				     struct flow *w, int out)
 {
 	__u32 have = w->head_len, left = w->end - w->pos, want = FRAME_HEAD, n;
 
 	if (have >= FRAME_HEAD)
-		want = FRAME_HEAD + 1;
+		want += head_more(w);
 	n = want - have;
 	if (n > left)
 		n = left;
@@ -392,9 +407,8 @@ static __always_inline int read_head(struct __sk_buff *skb, struct h2 *h,
 	w->head_len = have + n;
 	if (w->head_len < want)
 		return 0;
-	if (want == FRAME_HEAD && (w->head[4] & PADDED) &&
-	    (w->head[3] == HEADERS || w->head[3] == PUSH_PROMISE))
-		return 1; /* one more byte */
+	if (want == FRAME_HEAD && head_more(w))
+		return 1; /* there is more of it */
 	frame(skb, h, w, out);
 	return 1;
 }
@@ -482,16 +496,10 @@ static __always_inline void read_block(struct __sk_buff *skb, struct flow *w,
 }
 
 /* read_rest passes over what does not matter of a frame. */
-static __always_inline void read_rest(struct __sk_buff *skb, struct h2 *h,
-				      struct flow *w, __u32 left, int out)
+static __always_inline void read_rest(struct flow *w, __u32 left)
 {
-	__u32 n = w->payload, code = 0;
+	__u32 n = w->payload;
 
-	if (w->type == RST_STREAM && n == 4) {
-		if (left >= 4)
-			bpf_skb_load_bytes(skb, w->pos, &code, 4);
-		reset(skb, h, w, out, code);
-	}
 	if (n > left)
 		n = left;
 	w->pos += n;
@@ -521,12 +529,11 @@ static __always_inline int piece(struct __sk_buff *skb, int out)
 			w->front -= n;
 			w->pos += n;
 			w->payload -= n;
-			return 1;
-		}
-		if (w->block)
+		} else if (w->block) {
 			read_block(skb, w, n, out);
-		else
-			read_rest(skb, h, w, n, out);
+		} else {
+			read_rest(w, n);
+		}
 	}
 	if (!w->payload && !w->head_len && !w->lost)
 		frame_over(skb, h, w, out);

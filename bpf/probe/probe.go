@@ -1,11 +1,12 @@
-// Package probe measures the HTTP/1.x requests that a control group answers,
-// with an eBPF program that sees every packet of its sockets: latency from the
-// first byte of the request to the first byte of the answer, status, aborted
-// requests and retransmits, per workload. Nothing in the service has to change,
-// and what waits in a socket's queue counts as it does for the client.
+// Package probe measures the requests that a control group answers, HTTP/1.x,
+// HTTP/2 in the clear and gRPC, with eBPF programs that see every packet of its
+// sockets: latency from the first byte of a request to the first and the last of
+// its answer, status, requests without an answer, bytes and retransmits, per
+// workload. Nothing in the service has to change, and what waits in a socket's
+// queue counts as it does for the client.
 //
-// HTTP/2 and TLS are not measured yet; their connections are counted as
-// unmeasured. bpf/README.md says how the program works and what it costs.
+// What it cannot read, TLS above all, is counted as unmeasured. bpf/README.md
+// says how the programs work and what they cost.
 package probe
 
 import (
