@@ -175,14 +175,18 @@ static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 
 	c->bytes_in += s->len + n;
 	if (c->in.kind == UNKNOWN && c->in.phase == START && !n &&
-	    speaks_h2(skb, s))
+	    speaks_h2(skb, s)) {
 		c->in.kind = begin_h2(sk, 0) ? H2 : FOREIGN;
-	else if (c->in.kind == UNKNOWN && c->in.phase == LOOSE &&
-		 c->asked == 1 && looks_like_h2(skb, s) && begin_h2(sk, 1)) {
+	} else if (c->in.kind == UNKNOWN && c->in.phase == LOOSE &&
+		   c->asked == 1 && looks_like_h2(skb, s)) {
 		/* Its preface came with the handshake. */
-		c->in.kind = H2;
-		c->begun = 0;
-		c->given = c->asked;
+		h = begin_h2(sk, 1);
+		if (h) {
+			h->out.f.astray = 0; /* nothing was answered yet */
+			c->in.kind = H2;
+			c->begun = 0;
+			c->given = c->asked;
+		}
 	}
 	if (c->in.kind == H2) {
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
