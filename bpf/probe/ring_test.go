@@ -151,7 +151,8 @@ func transfer(b *testing.B, p *producer, read consumer, rate float64) (reached f
 	stop := read(b, p)
 	sent, reached := p.pace(b, rate, 200*time.Millisecond)
 	got := stop()
-	if lost = int(p.lost(b)); got+lost != sent {
+	// More were sent where a signal interrupted a run: it is begun again.
+	if lost = int(p.lost(b)); got+lost < sent {
 		b.Fatalf("of %d events %d were read and %d lost", sent, got, lost)
 	}
 	return reached, lost
