@@ -145,3 +145,19 @@ static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 			return 1;
 	return 0;
 }
+
+/* enrol finds the workload of a connection, and where to count for it: 0 if there
+ * is no slot. A workload may have been forgotten meanwhile. */
+static __always_inline struct counts *enrol(struct __sk_buff *skb,
+					    struct bpf_sock *sk, struct conn *c)
+{
+	struct counts *n = counts_of(c->ticket);
+
+	if (n)
+		return n;
+	c->ticket = ticket_at(skb, sk);
+	n = counts_of(c->ticket);
+	if (n)
+		add(&n->connections, 1);
+	return n;
+}
