@@ -50,7 +50,8 @@ struct {
 } conns SEC(".maps");
 
 /* due is how many answers are due. Requests come by ingress only and answers
- * leave by egress only, so neither number needs an atomic operation. */
+ * leave by egress only, so neither number needs an atomic operation. Kind and
+ * phase are written by both; where requests are not pipelined, in turn. */
 static __always_inline __u32 due(const struct conn *c)
 {
 	return c->asked - c->given;
@@ -85,7 +86,7 @@ static __always_inline struct conn *conn_of(struct __sk_buff *skb)
 	return sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
 }
 
-#define TRIES 64 /* squared */
+#define TRIES 32 /* cubed, and eight times that for a turn */
 
 /* try_order waits a moment for another CPU to read up to seq. */
 __noinline int try_order(struct __sk_buff *skb, __u32 seq)
@@ -140,7 +141,7 @@ static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 				break;
 	if (try_enter(c))
 		return 1;
-	for (i = 0; i < TRIES; i++)
+	for (i = 0; i < 8 * TRIES; i++)
 		if (try_turns(skb))
 			return 1;
 	return 0;

@@ -23,14 +23,14 @@ func (w Workload) Outgoing() bool { return !w.Addr.IsValid() }
 // GRPCCodes is the number of gRPC status codes, OK (0) to UNAUTHENTICATED (16).
 const GRPCCodes = 17
 
-// Counts is what a workload did since the probe was loaded. Every number only
-// grows.
+// Counts is what a workload did since the probe was loaded, or since it was
+// forgotten. Every number only grows.
 type Counts struct {
 	Begun     uint64            // requests whose first byte has come
 	Requests  uint64            // answered with a final status
 	Aborted   uint64            // ended without a final status: connection closed, stream reset
 	Truncated uint64            // answered, but the answer was cut off by the server (HTTP/2 RST_STREAM)
-	Classes   [6]uint64         // answers by class: [2] is 2xx; [0]: the status could not be read
+	Classes   [6]uint64         // answers by class: [2] is 2xx; [0]: the status could not be read, or is of no class
 	GRPC      [GRPCCodes]uint64 // ended gRPC calls by status code, a part of Requests
 
 	Connections uint64 // accepted
@@ -89,8 +89,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// Failed is the number of requests that failed by the server's fault: 5xx, no
-// answer at all, an answer cut off, or a gRPC status that OpenTelemetry's
+// Failed is the number of requests that failed: 5xx, no answer at all, whoever
+// gave up (a client that does not wait any longer is a sign, too), an answer cut off by the server, or a gRPC status that OpenTelemetry's
 // conventions call a server error (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 // INTERNAL, UNAVAILABLE, DATA_LOSS).
 func (c *Counts) Failed() uint64 {

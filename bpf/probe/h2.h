@@ -5,7 +5,7 @@
 
 #include "stream.h"
 
-#define PIECES 90  /* of one segment, squared: 64 KiB of empty frames */
+#define PIECES 20  /* of one segment, cubed: 64 KiB of empty frames */
 #define PREFACE 24 /* "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
 
 /* frame_over takes note of the end of a frame. */
@@ -288,6 +288,19 @@ static __always_inline int pieces(struct __sk_buff *skb, int out)
 __noinline int pieces_in(struct __sk_buff *skb) { return pieces(skb, 0); }
 __noinline int pieces_out(struct __sk_buff *skb) { return pieces(skb, 1); }
 
+static __always_inline int more_pieces(struct __sk_buff *skb, int out)
+{
+	__u32 i;
+
+	for (i = 0; i < PIECES; i++)
+		if (!(out ? pieces_out(skb) : pieces_in(skb)))
+			return 0;
+	return 1;
+}
+
+__noinline int more_pieces_in(struct __sk_buff *skb) { return more_pieces(skb, 0); }
+__noinline int more_pieces_out(struct __sk_buff *skb) { return more_pieces(skb, 1); }
+
 /* opens_stream returns the stream whose HEADERS a segment begins with, 0 if it
  * begins with something else. */
 static __always_inline __u32 opens_stream(struct __sk_buff *skb,
@@ -379,7 +392,8 @@ static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
 	w->pos = s->off;
 	w->end = s->off + s->len;
 	for (i = 0; i < PIECES; i++)
-		if (!(out ? pieces_out(skb) : pieces_in(skb)))
+		if (!(out ? more_pieces_out(skb) :
+			    more_pieces_in(skb)))
 			return;
 	lose_track(w);
 }
@@ -419,7 +433,7 @@ static __always_inline struct h2 *begin_h2(struct bpf_sock *sk, int older)
 /* hung_up counts the requests that a connection leaves without an answer. */
 static __always_inline void hung_up(struct h2 *h, __u64 now)
 {
-	struct outcome o = { .began = now, .now = now,
+	struct outcome o = { .began = h->newest_ns, .now = now,
 			     .grpc = NO_GRPC, .aborted = 1 };
 	struct counts *n = counts_of(h->ticket);
 

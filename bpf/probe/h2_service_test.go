@@ -65,40 +65,64 @@ func crowd(workers, n int, do func(i int)) {
 
 func TestEveryRequestOfHTTP2IsCounted(t *testing.T) {
 	t.Parallel()
-	statuses := []int{200, 200, 200, 201, 204, 302, 404, 418, 429, 500, 503, 507}
 	for _, streams := range []int{1, 20, 100, 250} {
 		t.Run(fmt.Sprintf("%d at a time", streams), func(t *testing.T) {
 			t.Parallel()
-			s := start(t)
-			p := s.watch(t, Options{})
-			client := newH2Client(t)
-			fetch(t, client, "GET", "http://"+s.v4, 0) // the connection is there for all
-			want := oks(1)
-			var mu sync.Mutex
-			crowd(streams, 5000/streams, func(i int) {
-				status := statuses[i%len(statuses)]
-				size := 0
-				if status != 204 {
-					size = i % 7 * 100
+			// A hypervisor that takes a processor away in the middle of a
+			// segment makes a hole for the other one: never a silent one.
+			for range 5 {
+				if fetchStreams(t, streams) {
+					return
 				}
-				url := fmt.Sprintf("http://%s/?status=%d&size=%d&x=%s", s.v4, status, size, strings.Repeat("x", rand.IntN(100)))
-				got := fetch(t, client, []string{"GET", "HEAD", "POST"}[i%3], url, i%3/2*i%1000)
-				if got != status {
-					t.Errorf("the client got %d, want %d", got, status)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				want[status/100]++
-			})
-			got := eventually(t, p, func(c Counts) bool { return c.Classes == want && c.Complete.Count() == c.Requests })
-			if got.Classes != want || got.Aborted != 0 || got.InFlight() != 0 || got.Connections != 1 {
-				t.Errorf("counted %v, %d aborted, %d in flight, %d connections; want %v", got.Classes, got.Aborted, got.InFlight(), got.Connections, want)
 			}
-			if n := got.Complete.Count(); n != got.Requests {
-				t.Errorf("%d requests, %d last bytes", got.Requests, n)
-			}
+			t.Error("no run without a hole")
 		})
 	}
+}
+
+// fetchStreams fetches with so many streams at a time and compares what was
+// counted. It is false if the probe says that it has lost track of something.
+func fetchStreams(t *testing.T, streams int) bool {
+	t.Helper()
+	statuses := []int{200, 200, 200, 201, 204, 302, 404, 418, 429, 500, 503, 507}
+	s := start(t)
+	p := s.watch(t, Options{})
+	client := newH2Client(t)
+	fetch(t, client, "GET", "http://"+s.v4, 0) // the connection is there for all
+	want := oks(1)
+	var mu sync.Mutex
+	crowd(streams, 5000/streams, func(i int) {
+		status := statuses[i%len(statuses)]
+		size := 0
+		if status != 204 {
+			size = i % 7 * 100
+		}
+		url := fmt.Sprintf("http://%s/?status=%d&size=%d&x=%s", s.v4, status, size, strings.Repeat("x", rand.IntN(100)))
+		got := fetch(t, client, []string{"GET", "HEAD", "POST"}[i%3], url, i%3/2*i%1000)
+		if got != status {
+			t.Errorf("the client got %d, want %d", got, status)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		want[status/100]++
+	})
+	got, snap := total(t, p)
+	for deadline := time.Now().Add(2 * time.Second); got.Classes != want || got.Complete.Count() != got.Requests; got, snap = total(t, p) {
+		if snap.Loss.Desynced > 0 {
+			return false
+		}
+		if time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if got.Classes != want || got.Aborted != 0 || got.InFlight() != 0 || got.Connections != 1 || snap.Loss != (Loss{Exemplars: snap.Loss.Exemplars}) {
+		t.Errorf("counted %v, %d aborted, %d in flight, %d connections, lost %+v; want %v", got.Classes, got.Aborted, got.InFlight(), got.Connections, snap.Loss, want)
+	}
+	if n := got.Complete.Count(); n != got.Requests {
+		t.Errorf("%d requests, %d last bytes", got.Requests, n)
+	}
+	return true
 }
 
 func TestWhatAnswersOfHTTP2AreMadeOfDoesNotMatter(t *testing.T) {

@@ -81,6 +81,7 @@ const smuggled = "GET /smuggled1 HTTP/1.1\r\nHost: x\r\n\r\n" // 36 bytes
 var shapes = map[string]struct {
 	parts      []string
 	unanswered uint64
+	hidden     uint64 // what the client may not see of the end
 }{
 	"two lengths, the same":       {parts: []string{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 36\r\nContent-Length: 36\r\n\r\n" + smuggled}},
 	"two lengths":                 {parts: []string{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 36\r\n\r\n" + smuggled}},
@@ -117,8 +118,8 @@ var shapes = map[string]struct {
 	"a method of small letters":   {parts: []string{"get / HTTP/1.1\r\nHost: x\r\n\r\n"}},
 	"no HTTP after HTTP":          {parts: []string{smuggled, "\x00\x01\x02\xff\r\n\r\n"}},
 	"the preface of HTTP/2, late": {parts: []string{smuggled, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}},
-	"a header of 900 kB":          {parts: []string{"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 900_000) + "\r\n\r\n" + smuggled}},
-	"a header that is too long":   {parts: []string{"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 2_000_000) + "\r\n\r\n"}},
+	"a header of 900 kB":          {parts: []string{"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 900_000) + "\r\n\r\n" + smuggled}, hidden: 1},
+	"a header that is too long":   {parts: []string{"GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 2_000_000) + "\r\n\r\n"}, hidden: 1},
 	"a first line of 60 kB":       {parts: []string{"GET /" + strings.Repeat("a", 60_000) + " HTTP/1.1\r\nHost: x\r\n\r\n" + smuggled}},
 	"900 lines":                   {parts: []string{"POST / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", 900) + "Content-Length: 36\r\n\r\n" + smuggled + smuggled}},
 	"20 000 empty lines":          {parts: []string{smuggled, strings.Repeat("\r\n", 20_000) + smuggled}},
@@ -148,10 +149,12 @@ func TestTheProbeAgreesWithTheServerOrSaysThatItDoesNotKnow(t *testing.T) {
 			if loss.Unmeasured > lost.Unmeasured {
 				openly = answered
 			}
-			if n := got.Requests - before.Requests; n > answered || n+openly < answered {
+			// A reset, because the server did not read it all, may overtake the
+			// answer on its way to the client.
+			if n := got.Requests - before.Requests; n > answered+tt.hidden || n+openly < answered {
 				t.Errorf("answered %d, counted %d, missing openly %d", answered, n, openly)
 			}
-			if n := got.Aborted - before.Aborted; n > tt.unanswered {
+			if n := got.Aborted - before.Aborted; n > tt.unanswered+tt.hidden {
 				t.Errorf("aborted %d, of which the client saw %d", n, tt.unanswered)
 			}
 			other.unharmed(t)

@@ -157,12 +157,11 @@ static __noinline int catch_up(struct bpf_sock *sk, struct conn *c)
 
 	if ((__s32)(c->early - c->in_next) > 0)
 		return 0;
-	c->early = 0;
+	c->early = c->early_end = 0;
 	if ((__s32)n <= 0)
 		return 0;
 	c->in_next += n;
 	c->bytes_in += n;
-	c->early_end = 0;
 	if (c->in.kind != H2) {
 		skipped(c, n, c->early_ns);
 		return 0;

@@ -85,12 +85,15 @@ type probeCounts struct {
 }
 
 type probeH2 struct {
-	_       structs.HostLayout
-	Ticket  uint32
-	Newest  uint32
-	Due     uint32
-	Crowded uint32
-	In      struct {
+	_          structs.HostLayout
+	Ticket     uint32
+	Newest     uint32
+	NewestNs   uint64
+	Due        uint32
+	Crowded    uint8
+	Overflowed uint8
+	Unused     uint16
+	In         struct {
 		_       structs.HostLayout
 		Now     uint64
 		Pos     uint32

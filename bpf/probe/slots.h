@@ -9,8 +9,8 @@
 #include "buckets.h"
 
 #define WORKLOADS 256 /* user space may load with fewer or more */
-#define CLASSES 8     /* 1xx … 5xx by their first digit; 0: could not be read */
-#define GRPC_CODES 32 /* 0 … 16 are used; a mask */
+#define CLASSES 8     /* 1xx … 5xx by their first digit; 0: unread, or none */
+#define GRPC_CODES 17 /* OK to UNAUTHENTICATED */
 
 /* workload is what is counted separately. IPv4 is ::ffff:a.b.c.d. Without an
  * address it is the connections that a control group opens. */
@@ -38,7 +38,7 @@ struct counts {
 	__u64 first_error_ns; /* first failure */
 	__u64 sum_ns;	      /* of all durations in latency */
 	__u64 classes[CLASSES];
-	__u64 grpc[GRPC_CODES];
+	__u64 grpc[32]; /* GRPC_CODES are used; 32 is a mask */
 	__u64 latency[BUCKETS];	 /* to the first byte of the answer */
 	__u64 complete[BUCKETS]; /* to its last byte */
 };
@@ -71,7 +71,7 @@ volatile const __u32 shard_bits = 0;
 
 /* totals: what belongs to no workload */
 enum total {
-	LOST,	    /* requests that could not be counted */
+	LOST,	    /* requests, and outgoing connections, without a place */
 	UNMEASURED, /* connections that speak something else */
 	DESYNCED,   /* times that an HTTP/2 connection was lost track of */
 	OLDER,	    /* connections older than the probe that it cannot read */

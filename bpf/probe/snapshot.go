@@ -51,7 +51,13 @@ func (p *Probe) Snapshot() (Snapshot, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := Snapshot{At: time.Now()}
-	var err error
+	boot, err := bootTime()
+	if err != nil {
+		return s, err
+	}
+	if d := boot.Sub(r.boot); d.Abs() > time.Second {
+		r.boot = boot // the wall clock was set, or the machine slept
+	}
 	if s.Loss, err = r.loss(); err != nil {
 		return s, err
 	}

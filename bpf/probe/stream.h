@@ -73,8 +73,11 @@ struct flow {
 struct h2 {
 	__u32 ticket;
 	__u32 newest; /* the highest stream so far */
+	__u64 newest_ns; /* when it began */
 	__u32 due;    /* requests without an answer; changed atomically */
-	__u32 crowded; /* the table was nearly full once */
+	__u8 crowded;	 /* the table was nearly full once */
+	__u8 overflowed; /* a stream had no place once */
+	__u16 unused;
 	struct flow in;
 	struct flow out;
 	struct stream streams[STREAMS];
@@ -98,22 +101,36 @@ static __always_inline struct h2 *h2_of(struct __sk_buff *skb)
 	return sk ? bpf_sk_storage_get(&h2conns, sk, 0, 0) : 0;
 }
 
-/* search looks through the whole table, when it is nearly full. */
-__noinline int search(struct __sk_buff *skb, int out, __u32 want)
+#define ROW 32 /* streams looked at by one call */
+
+/* search_row looks through a part of the table. */
+__noinline int search_row(struct __sk_buff *skb, int out, __u32 from, __u32 want)
 {
 	struct h2 *h = h2_of(skb);
 	struct flow *w;
-	__u32 i;
+	__u32 i, at;
 
 	if (!h)
-		return 0;
+		return 1;
 	w = out ? &h->out : &h->in;
-	for (i = 0; i < STREAMS; i++) {
-		if (h->streams[i].id != want)
-			continue;
-		w->place = i;
-		break;
+	for (i = 0; i < ROW; i++) {
+		at = (from + i) & (STREAMS - 1);
+		if (h->streams[at].id == want) {
+			w->place = at;
+			return 1;
+		}
 	}
+	return 0;
+}
+
+/* search looks through the whole table, when it is nearly full. */
+__noinline int search(struct __sk_buff *skb, int out, __u32 want)
+{
+	__u32 from;
+
+	for (from = 0; from < STREAMS; from += ROW)
+		if (search_row(skb, out, from, want))
+			break;
 	return 0;
 }
 
@@ -202,11 +219,11 @@ static __always_inline void open(struct __sk_buff *skb, struct h2 *h, struct flo
 		return; /* trailers of a request */
 	s = find(skb, h, w, w->stream, 0);
 	n = counts_of(h->ticket);
-	if (!s || !n) {
-		add_total(LOST, 1);
+	if (!s || !n) { /* lost, if it is answered and not refused */
+		h->overflowed = 1;
 		return;
 	}
-	s->began = w->now;
+	s->began = h->newest_ns = w->now;
 	s->status = 0;
 	s->answered = 0;
 	s->id = w->stream;
@@ -227,8 +244,8 @@ static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h, st
 	if (!(w->stream & 1))
 		return;
 	if (!s && o.status >= 200 &&
-	    (w->stream > h->newest || h->in.f.astray))
-		add_total(LOST, 1); /* its request was not seen */
+	    (w->stream > h->newest || h->in.f.astray || h->overflowed))
+		add_total(LOST, 1); /* its request was not kept, or not seen */
 	if (!s || !n)
 		return;
 	o.began = s->began;
@@ -238,9 +255,12 @@ static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h, st
 		__sync_fetch_and_add(&h->due, -1);
 		answered(n, &o, trace_of(h, w->stream));
 	}
-	if (o.grpc == NO_GRPC || !s->answered)
+	/* A 5xx is counted as a failure already. */
+	if (o.grpc == NO_GRPC || !s->answered || s->status >= 500)
 		return;
-	add(&n->grpc[o.grpc & (GRPC_CODES - 1)], 1);
+	if (o.grpc >= GRPC_CODES)
+		o.grpc = 2; /* UNKNOWN, as gRPC's clients take it */
+	add(&n->grpc[o.grpc & 31], 1);
 	if (SERVER_ERRORS & (1U << (o.grpc & 31))) {
 		o.status = s->status;
 		failed(n, w->now);
@@ -264,7 +284,7 @@ static __always_inline void reset(struct __sk_buff *skb, struct h2 *h,
 		o.aborted = 1;
 		__sync_fetch_and_add(&h->due, -1);
 		lapsed(n, 1, &o, trace_of(h, w->stream));
-	} else if (n && ours && code) {
+	} else if (n && ours && code && s->status < 500) {
 		add(&n->truncated, 1);
 		failed(n, w->now);
 		tell(h->ticket, &o, trace_of(h, w->stream));

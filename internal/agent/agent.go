@@ -88,6 +88,7 @@ type Agent struct {
 	exemplars exemplars
 	traffic   window
 	gone      gone
+	forgotten Segments  // what workloads had sent that are forgotten
 	swept     time.Time // when groups were listed last
 	tested    bool
 
@@ -142,6 +143,9 @@ func (a *Agent) load() (err error) {
 	a.log.Info("attached", "object", a.current.Digest(), "origin", a.current.Origin, "cgroup", a.cfg.Cgroup,
 		"inherited", inherited, "took", time.Since(begin).Round(time.Millisecond))
 	if err := a.selfTest(); err != nil {
+		if inherited { // what was counted before is not to blame
+			return errors.Join(err, a.probe.Release())
+		}
 		return err
 	}
 	sweepSelfTests(a.cfg.Cgroup)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"io/fs"
 	"path/filepath"
 	"syscall"
@@ -44,33 +45,58 @@ func (a *Agent) forget(now time.Time, counted map[probe.Workload]probe.Counts) {
 	a.swept = now
 	alive, err := groups(a.cfg.Cgroup)
 	if err != nil {
-		a.log.Warn("control groups cannot be listed", "err", err)
+		a.log.Warn("no workload is forgotten: control groups cannot be listed", "err", err)
 		return
 	}
 	for _, w := range a.gone.due(now, counted, alive) {
-		if err := a.probe.Forget(w); err != nil {
-			a.log.Warn("not forgotten", "err", err)
-			continue
+		a.giveBack(w, counted)
+	}
+}
+
+// giveBack forgets a workload, but for what it has sent: that is a part of the
+// machine's traffic.
+func (a *Agent) giveBack(w probe.Workload, counted map[probe.Workload]probe.Counts) {
+	if err := a.probe.Forget(w); err != nil {
+		a.log.Warn("not forgotten", "err", err)
+		return
+	}
+	c := counted[w]
+	a.forgotten = a.forgotten.plus(Segments{Sent: c.Segments, Again: c.Retransmits})
+	delete(counted, w)
+}
+
+// hideSelfTests gives back what self-tests made, once they are over: it is not
+// for anybody to see.
+func (a *Agent) hideSelfTests(counted map[probe.Workload]probe.Counts) {
+	for w := range counted {
+		if isSelfTest(w) {
+			a.giveBack(w, counted)
+			delete(counted, w)
 		}
-		delete(counted, w)
 	}
 }
 
 // groups lists the ids of a control group and those below it: of cgroup v2 they
-// are the inode numbers of its folders.
+// are the inode numbers of its folders. What cannot be looked into is an error:
+// the owner of a group may lock it, and its workloads are not gone.
 func groups(root string) (map[uint64]bool, error) {
 	ids := map[uint64]bool{}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			if path == root {
-				return err
-			}
+	root, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path != root {
 			return nil // it went while we looked
 		}
-		var st syscall.Stat_t
-		if syscall.Stat(path, &st) == nil {
-			ids[st.Ino] = true
+		if err != nil || !d.IsDir() {
+			return err
 		}
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		ids[st.Ino] = true
 		return nil
 	})
 	return ids, err

@@ -21,7 +21,7 @@ const maxObjectFile = 16 << 20
 func BuiltIn() Object { return Object{Bytes: probe.Object(), Origin: "built-in"} }
 
 // SignedObject reads an object that one of the keys has signed. Errors are
-// *bundle.VerifyError, *RulesError and *bpf.FormatError.
+// *bundle.VerifyError, *ViolationError and *bpf.FormatError.
 func SignedObject(file, bundleFile string, keys ...*ecdsa.PublicKey) (Object, error) {
 	o := Object{Origin: file + ", signed"}
 	var err error

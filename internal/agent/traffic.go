@@ -16,6 +16,10 @@ func segments(snap probe.Snapshot) Segments {
 	return s
 }
 
+func (s Segments) plus(t Segments) Segments {
+	return Segments{Sent: s.Sent + t.Sent, Again: s.Again + t.Again}
+}
+
 // window remembers what was sent in the last minute, interval by interval.
 type window struct {
 	list  []interval

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -61,14 +60,14 @@ func (a *Agent) look() (*Reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the probe: %w", err)
 	}
-	maps.DeleteFunc(snap.Workloads, func(w probe.Workload, _ probe.Counts) bool { return isSelfTest(w) })
-	a.forget(snap.At, snap.Workloads)
 	found, err := a.probe.Exemplars()
 	if err != nil {
 		return nil, fmt.Errorf("reading exemplars: %w", err)
 	}
-	a.exemplars.add(snap.At, found)
-	a.traffic.add(snap.At, segments(snap))
+	a.hideSelfTests(snap.Workloads)
+	a.exemplars.add(snap.At, slices.DeleteFunc(found, func(e probe.Exemplar) bool { return isSelfTest(e.Workload) }))
+	a.traffic.add(snap.At, segments(snap).plus(a.forgotten))
+	a.forget(snap.At, snap.Workloads)
 	if err := a.judge(snap.At); err != nil {
 		return nil, err
 	}

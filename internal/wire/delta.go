@@ -73,18 +73,23 @@ func subCounts(now, prev *probe.Counts) (between probe.Counts, ok bool) {
 
 // subTotals takes what an earlier reading had counted of the whole node from d.
 func subTotals(d, prev *Status) bool {
-	if prev.Cost.Time > d.Cost.Time {
-		return false
-	}
-	d.Cost.Time -= prev.Cost.Time
+	// Mismatches, swaps and cost are counted by the daemon, and may begin anew
+	// with another one over the same counters.
 	ok := true
 	sub := func(n *uint64, before uint64) {
 		ok = ok && before <= *n
 		*n -= before
 	}
-	sub(&d.Mismatches, min(prev.Mismatches, d.Mismatches)) // of a daemon, which may be another one
-	sub(&d.Swaps, prev.Swaps)
-	sub(&d.Cost.Runs, prev.Cost.Runs)
+	if prev.Mismatches <= d.Mismatches {
+		d.Mismatches -= prev.Mismatches
+	}
+	if prev.Swaps <= d.Swaps {
+		d.Swaps -= prev.Swaps
+	}
+	if prev.Cost.Runs <= d.Cost.Runs && prev.Cost.Time <= d.Cost.Time {
+		d.Cost.Runs -= prev.Cost.Runs
+		d.Cost.Time -= prev.Cost.Time
+	}
 	sub(&d.Loss.Requests, prev.Loss.Requests)
 	sub(&d.Loss.Unmeasured, prev.Loss.Unmeasured)
 	sub(&d.Loss.Desynced, prev.Loss.Desynced)

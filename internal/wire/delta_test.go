@@ -66,7 +66,6 @@ func TestReadingsOfDifferentCountersAreAReset(t *testing.T) {
 		"a first bucket vanished":      {change(w, func(c *probe.Counts) { c.Complete.Add(0, 1) }), "shrank"},
 		"a last bucket vanished":       {change(w, func(c *probe.Counts) { c.Latency.Add(833, 1) }), "shrank"},
 		"loss shrank":                  {func(prev, _ *wire.Status) { prev.Loss.Exemplars = 1 }, "whole node"},
-		"cost shrank":                  {func(prev, _ *wire.Status) { prev.Cost.Time = time.Hour }, "whole node"},
 	} {
 		prev, now := sample(1, 3), sample(1, 3)
 		tt.change(&prev, &now)
@@ -223,5 +222,19 @@ func TestKeysOfAMerge(t *testing.T) {
 	}
 	if !slices.Contains(slices.Collect(maps.Keys(byAddress)), netip.MustParseAddrPort("10.0.1.0:8080")) {
 		t.Error("an address is missing")
+	}
+}
+
+func TestAnotherDaemonOverTheSameCountersIsNoReset(t *testing.T) {
+	prev := sample(3, 2)
+	prev.Swaps, prev.Mismatches, prev.Cost = 4, 2, wire.Cost{Runs: 1000, Time: time.Second}
+	now := prev
+	now.Swaps, now.Mismatches, now.Cost = 1, 0, wire.Cost{Runs: 10, Time: time.Millisecond}
+	d, err := wire.Delta(&prev, &now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Swaps != 1 || d.Mismatches != 0 || d.Cost != now.Cost {
+		t.Errorf("%d swaps, %d mismatches, %v; want those of the new daemon", d.Swaps, d.Mismatches, d.Cost)
 	}
 }
