@@ -14,7 +14,7 @@ import (
 type MismatchError struct {
 	Program string // what it is about: a program,
 	Map     string // or a map, or neither
-	What    string // of it
+	What    string // of it: attachedPrograms, for example
 	Want    string
 	Got     string
 }
@@ -28,6 +28,17 @@ func (e *MismatchError) Error() string {
 		of = "map " + e.Map + ": "
 	}
 	return fmt.Sprintf("%s%s is %s, expected %s", of, e.What, e.Got, e.Want)
+}
+
+// attachedPrograms is what is compared with the programs of others at one place.
+const attachedPrograms = "list of attached programs"
+
+// Hint says what may have happened.
+func (e *MismatchError) Hint() string {
+	if e.What == attachedPrograms {
+		return "another probe, or a program of something else, is attached to that control group: end it, or measure another group"
+	}
+	return "somebody has changed what is loaded in the kernel since it was verified"
 }
 
 // deepEvery is how many calls of Check there are to one that reads the
@@ -149,7 +160,7 @@ func (w *Watch) alone(p *watched, want ...ebpf.ProgramID) error {
 			got = append(got, whoIs(a.ID))
 		}
 	}
-	return &MismatchError{Program: p.Name, What: "list of attached programs", Want: fmt.Sprint(want), Got: fmt.Sprint(got)}
+	return &MismatchError{Program: p.Name, What: attachedPrograms, Want: fmt.Sprint(want), Got: fmt.Sprint(got)}
 }
 
 // unoccupied checks, before attaching, that nobody else is where the programs

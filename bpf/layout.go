@@ -19,7 +19,7 @@ func (e *LayoutError) Error() string {
 
 // Hint says what to do about it.
 func (e *LayoutError) Hint() string {
-	return "take the object and the programs of one release, or start the probe anew to begin with empty counters"
+	return "take the object and the programs of one release: this one was compiled from another source"
 }
 
 const missing = "missing"

@@ -24,7 +24,7 @@ Examples:
       lets others read over TLS, and those with a SPIFFE id load objects
   sudo sluice-probe --object probe.o --bundle probe.o.sigstore.json --key cosign.pub
       loads another object, signed by a key
-  sluice bpf verify probe.o && sudo sluice-probe --object probe.o --digest sha256:…
+  sudo sluice-probe --object probe.o --digest "$(sluice bpf verify --quiet -o digest probe.o --certificate-identity … )"
       the same for one that was signed by an identity: who is unprivileged verifies it
   sudo sluice-probe --cgroup /sys/fs/cgroup/shop.slice --pin none
       measures one group, and leaves nothing behind if it is killed

@@ -124,9 +124,6 @@ func hintOf(err error) string {
 // clean removes what a daemon has left that was killed, or ended with --keep:
 // pins, a socket on which nobody answers, control groups of a self-test.
 func clean(o *options, stdout io.Writer) error {
-	if err := cleanPins(o.pin, stdout); err != nil {
-		return err
-	}
 	for _, address := range append(list{}, o.listen...) {
 		if err := cleanSocket(address, stdout); err != nil {
 			return err
@@ -136,6 +133,9 @@ func clean(o *options, stdout io.Writer) error {
 		if err := cleanSocket(defaultSocket, stdout); err != nil {
 			return err
 		}
+	}
+	if err := cleanPins(o.pin, stdout); err != nil {
+		return err
 	}
 	return agent.CleanSelfTests(o.cgroup)
 }

@@ -57,7 +57,7 @@ func bpfHistoryCommand() *cobra.Command {
 everything that all nodes have said about each, from the directory or the etcd
 where it is kept.`,
 		Example: `  sluice bpf history
-  sluice bpf history --history dir:/var/lib/sluice-probe/objects
+  sluice bpf history --history dir:/var/lib/sluice-probe
   sluice bpf history --history etcd:https://etcd-1:2379,https://etcd-2:2379 --etcd-ca ca.pem -o json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			asJSON, err := o.json()
@@ -159,7 +159,7 @@ func bpfSwapCommand() *cobra.Command {
 		Long: `Swap takes an object with its signature out of the history, by digest or by the
 first digits of it, and gives it to a running sluice-probe, as sluice bpf load does
 with a file. An object that a node found bad is refused without --force.`,
-		Example: `  sluice bpf swap sha256:5c02… --history dir:/var/lib/sluice-probe/objects
+		Example: `  sluice bpf swap sha256:5c02… --history dir:/var/lib/sluice-probe
   sluice bpf swap 5c02038 --history etcd:https://etcd-1:2379 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			history, err := h.open()

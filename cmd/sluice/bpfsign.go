@@ -122,7 +122,7 @@ verifies an identity and binds sluice-probe to what it has verified.`,
 		Example: `  sluice bpf verify probe.bpf.o --key cosign.pub
   sluice bpf verify probe.bpf.o --certificate-identity release@example.com \
       --certificate-oidc-issuer https://accounts.example.com --trusted-root trusted_root.json
-  sluice-probe --digest "$(sluice bpf verify --quiet -o digest probe.bpf.o --key cosign.pub)"`,
+  sluice-probe --object probe.bpf.o --digest "$(sluice bpf verify --quiet -o digest probe.bpf.o --key cosign.pub)"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "json" && format != "digest" {
 				return fmt.Errorf("unknown output %q (known: text, json, digest)", format)

@@ -89,18 +89,22 @@ func TestObserveCountsWhatCameSinceTheLastBlockOnEveryLocalAddress(t *testing.T)
 func TestObserveSaysWhyABlockCannotBeTrusted(t *testing.T) {
 	begin := time.Now().Add(-time.Minute)
 	for name, tt := range map[string]struct {
+		answered uint64
 		lost     uint64
 		check    error
 		fault    string
 		mismatch bool
 	}{
 		"requests were lost":            {lost: 3, fault: "lost 3 requests"},
+		"one of very many was lost":     {lost: 1, answered: 200},
+		"two of them were lost":         {lost: 2, answered: 200, fault: "lost 2 requests"},
 		"another program is loaded":     {check: &bpf.MismatchError{Program: "ingress", What: "tag", Want: "a", Got: "b"}, fault: "ingress", mismatch: true},
 		"the kernel cannot be asked":    {check: errors.New("no answer"), fault: "no answer"},
 		"everything is as it should be": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &reader{check: tt.check, snaps: []probe.Snapshot{snapshot(begin, 0, nil), snapshot(begin.Add(time.Second), tt.lost, nil)}}
+			served := map[probe.Workload]probe.Counts{at("127.0.0.1", stable): counts(tt.answered, 0, 0)}
+			r := &reader{check: tt.check, snaps: []probe.Snapshot{snapshot(begin, 0, nil), snapshot(begin.Add(time.Second), tt.lost, served)}}
 			s, err := NewProbe(r, stable, newcomer, port, time.Second)
 			if err != nil {
 				t.Fatal(err)
