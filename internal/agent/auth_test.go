@@ -139,15 +139,17 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-// tcp is the address of the second listener.
+// tcp is the address of the second listener, which is told after the first one.
 func (l *lab) tcp() string {
 	l.t.Helper()
-	for line := range strings.Lines(l.log.String()) {
-		if _, address, ok := strings.Cut(strings.TrimSpace(line), "on=tcp:"); ok {
-			return address
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for line := range strings.Lines(l.log.String()) {
+			if _, address, ok := strings.Cut(strings.TrimSpace(line), "on=tcp:"); ok {
+				return address
+			}
 		}
 	}
-	l.t.Fatalf("no TCP listener\n%s", l.log)
+	l.t.Fatalf("no TCP listener\n%s", l.log.String())
 	return ""
 }
 
