@@ -17,21 +17,21 @@ struct conn {
 	__u64 early_ns;	 /* when bytes came before their time */
 	__u32 in_next;	 /* sequence number after what was seen */
 	__u32 out_next;
-	__u32 ticket; /* 0: not looked up */
-	__u32 asked;  /* complete requests */
-	__u32 given;  /* answers to them */
-	__u32 begun;  /* requests not counted yet, for want of a ticket */
-	__u32 bytes_in; /* and bytes */
+	__u32 ticket;	 /* 0: not looked up */
+	__u32 asked;	 /* complete requests */
+	__u32 given;	 /* answers to them */
+	__u32 begun;	 /* requests not counted yet, for want of a ticket */
+	__u32 bytes_in;	 /* and bytes */
 	__u32 bytes_out; /* sent and not counted yet, to count them together */
 	__u32 segments;
 	__u32 early;	 /* where bytes begin that came before their time */
 	__u32 early_end; /* and end; 0: there are none */
 	__u32 unused3;
-	__u8 in_seen;	/* in_next is valid */
+	__u8 in_seen; /* in_next is valid */
 	__u8 out_seen;
 	__u8 status_len; /* bytes kept in status */
 	__u8 early_read; /* what came early could be read */
-	__u16 bucket; /* of first_ns - answer_ns */
+	__u16 bucket;	 /* of first_ns - answer_ns */
 	__u16 unused2;
 	union {
 		__u8 status[32]; /* the start of an answer that a segment cut */
@@ -57,11 +57,11 @@ static __always_inline __u32 due(const struct conn *c)
 	return c->asked - c->given;
 }
 
-/* try_enter is 1 if nobody else reads what the client of a connection sends: two
- * CPUs may have segments of it at once. Who finds itself alone is, because all
- * who come later see it; if two come at the same time neither is. (An addition
- * that returns the old value would do, from 5.12 on; a spin lock takes four calls
- * of the kernel.) */
+/* try_enter is 1 if nobody else reads what the client of a connection sends:
+ * two CPUs may have segments of it at once. Who finds itself alone is, because
+ * all who come later see it; if two come at the same time neither is. (An
+ * addition that returns the old value would do, from 5.12 on; a spin lock takes
+ * four calls of the kernel.) */
 static __always_inline int try_enter(struct conn *c)
 {
 	__sync_fetch_and_add(&c->busy, 1);
@@ -128,8 +128,8 @@ __noinline int try_turns(struct __sk_buff *skb)
 }
 
 /* enter waits for the turn of a segment of a connection. On loopback what comes
- * before it may be on another CPU just now, and HTTP/2 cannot do without. It is 0
- * if that takes too long: what is not read then is a hole. */
+ * before it may be on another CPU just now, and HTTP/2 cannot do without. It is
+ * 0 if that takes too long: what is not read then is a hole. */
 static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 				 __u32 seq)
 {
@@ -147,8 +147,8 @@ static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 	return 0;
 }
 
-/* enrol finds the workload of a connection, and where to count for it: 0 if there
- * is no slot. A workload may have been forgotten meanwhile. */
+/* enrol finds the workload of a connection, and where to count for it: 0 if
+ * there is no slot. A workload may have been forgotten meanwhile. */
 static __always_inline struct counts *enrol(struct __sk_buff *skb,
 					    struct bpf_sock *sk, struct conn *c)
 {

@@ -10,8 +10,8 @@ volatile const __u32 measure_dials = 0;
 /* dial marks a connection as one that is opened from here, before its SYN. */
 static __always_inline void dial(struct bpf_sock *sk)
 {
-	struct conn *c = bpf_sk_storage_get(&conns, sk, 0,
-					    BPF_SK_STORAGE_GET_F_CREATE);
+	struct conn *c =
+		bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!c)
 		return;

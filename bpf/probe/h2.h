@@ -1,6 +1,6 @@
-/* Follows the frames of an HTTP/2 connection in both directions, and with them its
- * streams. A piece of a segment is read by a function that is not static: the
- * verifier checks it once, and not for every piece. */
+/* Follows the frames of an HTTP/2 connection in both directions, and with them
+ * its streams. A piece of a segment is read by a function that is not static:
+ * the verifier checks it once, and not for every piece. */
 #pragma once
 
 #include "stream.h"
@@ -69,15 +69,14 @@ static __always_inline void begin_block(struct flow *w, __u32 pad)
 static __always_inline void frame(struct __sk_buff *skb, struct h2 *h,
 				  struct flow *w, int out)
 {
-	__u32 len = (__u32)w->head[0] << 16 | (__u32)w->head[1] << 8 |
-		    w->head[2];
+	__u32 len =
+		(__u32)w->head[0] << 16 | (__u32)w->head[1] << 8 | w->head[2];
 	__u32 pad = 0;
 
 	w->type = w->head[3];
 	w->flags = w->head[4];
-	w->stream = (__u32)(w->head[5] & 0x7f) << 24 |
-		    (__u32)w->head[6] << 16 | (__u32)w->head[7] << 8 |
-		    w->head[8];
+	w->stream = (__u32)(w->head[5] & 0x7f) << 24 | (__u32)w->head[6] << 16 |
+		    (__u32)w->head[7] << 8 | w->head[8];
 	w->head_len = 0;
 	w->payload = len;
 	w->block = w->front = 0;
@@ -101,7 +100,8 @@ static __always_inline void frame(struct __sk_buff *skb, struct h2 *h,
 		begin_block(w, 0);
 	} else if (w->type == RST_STREAM && len == 4) {
 		w->payload = 0;
-		reset(skb, h, w, out, w->head[9] | w->head[10] | w->head[11] | w->head[12]);
+		reset(skb, h, w, out,
+		      w->head[9] | w->head[10] | w->head[11] | w->head[12]);
 	}
 }
 
@@ -203,8 +203,14 @@ static __always_inline int fields(struct __sk_buff *skb, int out)
 }
 
 /* One for each direction: the verifier has less to tell apart. */
-__noinline int fields_in(struct __sk_buff *skb) { return fields(skb, 0); }
-__noinline int fields_out(struct __sk_buff *skb) { return fields(skb, 1); }
+__noinline int fields_in(struct __sk_buff *skb)
+{
+	return fields(skb, 0);
+}
+__noinline int fields_out(struct __sk_buff *skb)
+{
+	return fields(skb, 1);
+}
 
 /* read_block reads on in a header block, of which left bytes are there. */
 static __always_inline void read_block(struct __sk_buff *skb, struct flow *w,
@@ -272,8 +278,14 @@ static __always_inline int piece(struct __sk_buff *skb, int out)
 	return w->pos < w->end;
 }
 
-__noinline int piece_in(struct __sk_buff *skb) { return piece(skb, 0); }
-__noinline int piece_out(struct __sk_buff *skb) { return piece(skb, 1); }
+__noinline int piece_in(struct __sk_buff *skb)
+{
+	return piece(skb, 0);
+}
+__noinline int piece_out(struct __sk_buff *skb)
+{
+	return piece(skb, 1);
+}
 
 static __always_inline int pieces(struct __sk_buff *skb, int out)
 {
@@ -285,8 +297,14 @@ static __always_inline int pieces(struct __sk_buff *skb, int out)
 	return 1;
 }
 
-__noinline int pieces_in(struct __sk_buff *skb) { return pieces(skb, 0); }
-__noinline int pieces_out(struct __sk_buff *skb) { return pieces(skb, 1); }
+__noinline int pieces_in(struct __sk_buff *skb)
+{
+	return pieces(skb, 0);
+}
+__noinline int pieces_out(struct __sk_buff *skb)
+{
+	return pieces(skb, 1);
+}
 
 static __always_inline int more_pieces(struct __sk_buff *skb, int out)
 {
@@ -298,8 +316,14 @@ static __always_inline int more_pieces(struct __sk_buff *skb, int out)
 	return 1;
 }
 
-__noinline int more_pieces_in(struct __sk_buff *skb) { return more_pieces(skb, 0); }
-__noinline int more_pieces_out(struct __sk_buff *skb) { return more_pieces(skb, 1); }
+__noinline int more_pieces_in(struct __sk_buff *skb)
+{
+	return more_pieces(skb, 0);
+}
+__noinline int more_pieces_out(struct __sk_buff *skb)
+{
+	return more_pieces(skb, 1);
+}
 
 /* opens_stream returns the stream whose HEADERS a segment begins with, 0 if it
  * begins with something else. */
@@ -349,8 +373,8 @@ static __always_inline int looks_like_h2(struct __sk_buff *skb,
 /* recognised reports whether a segment begins with a frame that opens a stream
  * (in), or answers one (out): so that it is known again where frames begin. */
 static __always_inline int recognised(struct __sk_buff *skb, struct h2 *h,
-				      struct flow *w,
-				      const struct segment *s, int out)
+				      struct flow *w, const struct segment *s,
+				      int out)
 {
 	__u32 id = opens_stream(skb, s);
 
@@ -392,8 +416,7 @@ static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
 	w->pos = s->off;
 	w->end = s->off + s->len;
 	for (i = 0; i < PIECES; i++)
-		if (!(out ? more_pieces_out(skb) :
-			    more_pieces_in(skb)))
+		if (!(out ? more_pieces_out(skb) : more_pieces_in(skb)))
 			return;
 	lose_track(w);
 }
@@ -433,8 +456,9 @@ static __always_inline struct h2 *begin_h2(struct bpf_sock *sk, int older)
 /* hung_up counts the requests that a connection leaves without an answer. */
 static __always_inline void hung_up(struct h2 *h, __u64 now)
 {
-	struct outcome o = { .began = h->newest_ns, .now = now,
-			     .grpc = NO_GRPC, .aborted = 1 };
+	struct outcome o = {
+		.began = h->newest_ns, .now = now, .grpc = NO_GRPC, .aborted = 1
+	};
 	struct counts *n = counts_of(h->ticket);
 
 	if (h->due && n)

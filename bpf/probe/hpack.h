@@ -2,20 +2,21 @@
  * which status an answer has, which status a gRPC call ended with, which trace
  * a request belongs to.
  *
- * Of the dynamic table only what matters of each field is kept. An encoder refers
- * to a field by how many were added since, so additions are counted; evictions
- * need not be known, since nobody refers to what was evicted. Fields that a
- * segment or frame cut are put together in window. */
+ * Of the dynamic table only what matters of each field is kept. An encoder
+ * refers to a field by how many were added since, so additions are counted;
+ * evictions need not be known, since nobody refers to what was evicted. Fields
+ * that a segment or frame cut are put together in window. */
 #pragma once
 
 #include "record.h"
 
-#define KNOWN 128    /* fields remembered of a dynamic table: 4096 bytes hold 97
-			statuses, the shortest that matter */
-#define LOAD 128     /* bytes read at once */
-#define CARRY 96     /* of a field that was cut */
+#define KNOWN                                                                  \
+	128	 /* fields remembered of a dynamic table: 4096 bytes hold 97   \
+		    statuses, the shortest that matter */
+#define LOAD 128 /* bytes read at once */
+#define CARRY 96 /* of a field that was cut */
 #define INTERESTING 64 /* no value that matters is longer */
-#define DYNAMIC 62   /* the first index of the dynamic table */
+#define DYNAMIC 62     /* the first index of the dynamic table */
 
 /* Names that matter. */
 enum name {
@@ -34,23 +35,23 @@ struct known {
 
 /* fields is what is known of the header blocks of one direction. */
 struct fields {
-	__u32 added; /* to the dynamic table */
-	__u32 skip;  /* bytes to pass over, the rest of a field */
-	__u32 have;  /* valid bytes in window */
-	__u32 at;    /* where in the window the reading is */
+	__u32 added;  /* to the dynamic table */
+	__u32 skip;   /* bytes to pass over, the rest of a field */
+	__u32 have;   /* valid bytes in window */
+	__u32 at;     /* where in the window the reading is */
 	__u32 number; /* read last */
-	__u8 kept;   /* bytes of window that are from the segment before */
-	__u8 astray; /* the dynamic table is not known any more */
-	__u8 value;  /* a long name was passed over, its value comes */
-	__u8 name;   /* of the field that is read, */
-	__u8 adding; /* which is added to the dynamic table */
+	__u8 kept;    /* bytes of window that are from the segment before */
+	__u8 astray;  /* the dynamic table is not known any more */
+	__u8 value;   /* a long name was passed over, its value comes */
+	__u8 name;    /* of the field that is read, */
+	__u8 adding;  /* which is added to the dynamic table */
 	/* what the block said so far */
 	__u8 grpc; /* NO_GRPC: nothing */
 	__u8 unused;
 	__u16 status;
 	__u16 last_at; /* when last was added */
 	struct trace trace;
-	struct trace last; /* in the dynamic table */
+	struct trace last;	   /* in the dynamic table */
 	struct known known[KNOWN]; /* the n-th that was added at n % KNOWN */
 	__u8 window[256 + 8];
 };
@@ -65,8 +66,8 @@ struct fields {
 #define BYTE(f, i) ((f)->window[INSIDE(i)])
 #define WORD(f, i) (*(__u64 *)&(f)->window[INSIDE(i)])
 
-/* varint reads an integer with a prefix of some bits (RFC 7541, 5.1), whose mask
- * is in f->number, to there. */
+/* varint reads an integer with a prefix of some bits (RFC 7541, 5.1), whose
+ * mask is in f->number, to there. */
 static __always_inline void varint(struct fields *f)
 {
 	__u32 at = forget(f->at), mask = forget(f->number);
@@ -123,8 +124,8 @@ static __always_inline void digits(struct fields *f, __u32 at, __u32 len,
 	forget(f->number) = n;
 }
 
-/* name_at tells names as HPACK writes them: by Huffman's code both long ones have
- * 8 bytes. */
+/* name_at tells names as HPACK writes them: by Huffman's code both long ones
+ * have 8 bytes. */
 static __always_inline void name_at(struct fields *f, __u32 at, __u32 len,
 				    int huffman)
 {
@@ -151,8 +152,8 @@ static __always_inline void name_at(struct fields *f, __u32 at, __u32 len,
 	}
 }
 
-/* remembered is the field that an index of the dynamic table means, 0 if that is
- * not known. */
+/* remembered is the field that an index of the dynamic table means, 0 if that
+ * is not known. */
 static __always_inline struct known *remembered(struct fields *f, __u32 index)
 {
 	__u32 n = f->added - (index - DYNAMIC);
@@ -174,8 +175,8 @@ static __always_inline void note(struct fields *f, __u32 name, __u32 value)
 		f->grpc = value;
 }
 
-/* indexed takes note of a field that stands in a table as a whole. Of the static
- * table 8 to 14 are statuses. */
+/* indexed takes note of a field that stands in a table as a whole. Of the
+ * static table 8 to 14 are statuses. */
 static __always_inline void indexed(struct fields *f, __u32 index)
 {
 	const __u64 codes = 200ULL | 204ULL << 9 | 206ULL << 18 | 304ULL << 27 |
@@ -260,8 +261,8 @@ static __always_inline int read_value(struct fields *f)
 	return 1;
 }
 
-/* read_name reads the name of a literal field whose index is in f->number. It is
- * 0 if the window ends before, or if the name goes beyond it. */
+/* read_name reads the name of a literal field whose index is in f->number. It
+ * is 0 if the window ends before, or if the name goes beyond it. */
 static __always_inline int read_name(struct fields *f)
 {
 	__u32 at = forget(f->at), len = forget(f->number);
@@ -298,8 +299,8 @@ static __always_inline int read_name(struct fields *f)
 	return 1;
 }
 
-/* read_field reads the field at f->at, which is then behind it, maybe beyond the
- * window. It is 0 if the window has not enough of it. */
+/* read_field reads the field at f->at, which is then behind it, maybe beyond
+ * the window. It is 0 if the window has not enough of it. */
 static __always_inline int read_field(struct fields *f)
 {
 	__u8 b = BYTE(f, forget(f->at));

@@ -184,8 +184,8 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 	}
 }
 
-/* next_answer counts an answer that shares a segment with one before. It is 0 if
- * no other one is due. */
+/* next_answer counts an answer that shares a segment with one before. It is 0
+ * if no other one is due. */
 __noinline int next_answer(struct __sk_buff *skb, __u32 code, __u64 now)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -201,8 +201,8 @@ __noinline int next_answer(struct __sk_buff *skb, __u32 code, __u64 now)
 	return c->in.kind != FOREIGN && owing(c);
 }
 
-/* more_answers counts those from a place on. It is where to go on, 0 if no other
- * one is there, or due. */
+/* more_answers counts those from a place on. It is where to go on, 0 if no
+ * other one is there, or due. */
 __noinline __u32 more_answers(struct __sk_buff *skb, __u32 off, __u64 now)
 {
 	__u32 i;
@@ -216,8 +216,8 @@ __noinline __u32 more_answers(struct __sk_buff *skb, __u32 off, __u64 now)
 	return off;
 }
 
-/* answers counts the answers in a segment, if one is due. It may begin with one;
- * the others share a segment with one before. */
+/* answers counts the answers in a segment, if one is due. It may begin with
+ * one; the others share a segment with one before. */
 static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
 				    struct conn *c, const struct segment *s,
 				    __u64 now)

@@ -9,11 +9,11 @@ struct segment {
 	__u32 syn; /* it asks for a connection */
 };
 
-#define EXTENSIONS 4	/* headers in front of TCP */
+#define EXTENSIONS 4	   /* headers in front of TCP */
 #define EXTENSIONS_LEN 256 /* and their bytes, all together */
 
-/* extensions moves l3 behind the extension headers of IPv6 (RFC 8200, section 4).
- * It is 0 if TCP comes then. */
+/* extensions moves l3 behind the extension headers of IPv6 (RFC 8200, section
+ * 4). It is 0 if TCP comes then. */
 static __always_inline int extensions(void *data, void *end, __u8 next,
 				      __u32 *l3)
 {

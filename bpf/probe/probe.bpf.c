@@ -40,8 +40,8 @@ static __always_inline void settle(struct conn *c, struct counts *n)
 	c->begun = c->bytes_in = 0;
 }
 
-/* adopt begins to follow a connection that is older than the probe, if it is one
- * that we answer and can be read from here on. It is 0 if not. */
+/* adopt begins to follow a connection that is older than the probe, if it is
+ * one that we answer and can be read from here on. It is 0 if not. */
 static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk,
 			    const struct segment *s)
 {
@@ -65,7 +65,8 @@ static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk,
 	return h != 0;
 }
 
-/* take reads a segment that is in order, behind n bytes that could not be read. */
+/* take reads a segment that is in order, behind n bytes that could not be read.
+ */
 static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 				 struct conn *c, struct segment *s, __u32 n)
 {
@@ -102,8 +103,9 @@ static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 }
 
 /* arrange puts a segment in order. Those that came early are not kept: they are
- * bytes that were skipped, as soon as those before them are here. It is how many
- * bytes before the segment were, or OUT_OF_ORDER if it is not to be read now. */
+ * bytes that were skipped, as soon as those before them are here. It is how
+ * many bytes before the segment were, or OUT_OF_ORDER if it is not to be read
+ * now. */
 #define OUT_OF_ORDER 0xffffffff
 #define REORDERED (16U << 20) /* no window is larger, in practice */
 
@@ -128,9 +130,9 @@ static __noinline __u32 arrange(struct bpf_sock *sk, struct conn *c,
 	return OUT_OF_ORDER;
 }
 
-/* read_early reads a segment that came before its time, if it begins with a frame
- * that opens a stream, and what is missing does so, too: two CPUs bring segments
- * of loopback in another order. */
+/* read_early reads a segment that came before its time, if it begins with a
+ * frame that opens a stream, and what is missing does so, too: two CPUs bring
+ * segments of loopback in another order. */
 static __always_inline void read_early(struct __sk_buff *skb,
 				       struct bpf_sock *sk, struct conn *c,
 				       struct segment *s, int first)
@@ -141,7 +143,8 @@ static __always_inline void read_early(struct __sk_buff *skb,
 		c->early_read = h && between(&h->in) &&
 				recognised(skb, h, &h->in, s, 0);
 	else
-		c->early_read = c->early_read && s->seq + s->len == c->early_end;
+		c->early_read =
+			c->early_read && s->seq + s->len == c->early_end;
 	if (!h || !c->early_read)
 		return;
 	h->in.late = 0;

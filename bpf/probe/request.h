@@ -4,8 +4,8 @@
  * Transfer-Encoding, traceparent and the empty one matter. A body of known
  * length is skipped by arithmetic. So pipelined requests are told from bodies,
  * even when a body looks like requests. Where the end of a request cannot be
- * known (chunked, bytes missed) the client's bytes are LOOSE: while an answer is
- * due nothing more is looked for, and after it a segment that starts with a
+ * known (chunked, bytes missed) the client's bytes are LOOSE: while an answer
+ * is due nothing more is looked for, and after it a segment that starts with a
  * method is the next request.
  *
  * What the reader knows lives in map memory, and a window is read by a function
@@ -17,8 +17,8 @@
 #define WINDOW 512 /* bytes looked at together */
 #define KEPT 80	   /* of a line that a segment cut; traceparent fits */
 #define MID_LINE                                                               \
-	255 /* in line_len: the line's start is gone, and did not matter */
-#define STEPS 8 /* lines, or 32 bytes without one, read by one call */
+	255	 /* in line_len: the line's start is gone, and did not matter */
+#define STEPS 8	 /* lines, or 32 bytes without one, read by one call */
 #define CALLS 20 /* for one segment, cubed: 64 KiB of the shortest heads */
 
 enum phase {
@@ -38,7 +38,7 @@ enum kind {
 
 /* request is what is known of the bytes of a client between two segments. */
 struct request {
-	__u64 body; /* in HEAD: the length it has announced so far */
+	__u64 body;    /* in HEAD: the length it has announced so far */
 	__u8 line_len; /* bytes kept of a line */
 	__u8 kind;
 	__u8 phase;
@@ -50,9 +50,9 @@ struct request {
 struct reader {
 	struct request is;
 	struct trace trace; /* of the request that is read */
-	__u32 base; /* where in the packet bytes[0] is */
-	__u32 end;  /* bytes in the window */
-	__u32 stop; /* end of the segment in the packet */
+	__u32 base;	    /* where in the packet bytes[0] is */
+	__u32 end;	    /* bytes in the window */
+	__u32 stop;	    /* end of the segment in the packet */
 	__u32 line; /* start of the current line in the window, or NO_LINE */
 	__u32 at;   /* no newline from line up to here */
 	__u32 begun;
@@ -63,8 +63,8 @@ struct reader {
 	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
 
-/* forget reads a variable in map memory anew. The verifier does not know what is
- * there, so the paths that wrote it are one again. */
+/* forget reads a variable in map memory anew. The verifier does not know what
+ * is there, so the paths that wrote it are one again. */
 #define forget(x) (*(volatile typeof(x) *)&(x))
 
 #define NO_LINE 0xffffffff
@@ -200,8 +200,7 @@ static __always_inline int measures(struct reader *r, __u32 line)
 /* hex4 makes four bytes of eight hexadecimal digits. */
 static __always_inline __u32 hex4(__u64 digits)
 {
-	__u64 n = (digits & 0x0f0f0f0f0f0f0f0fULL) +
-		  9 * ((digits >> 6) & ONES);
+	__u64 n = (digits & 0x0f0f0f0f0f0f0f0fULL) + 9 * ((digits >> 6) & ONES);
 
 	n = ((n << 4) | (n >> 8)) & 0x00ff00ff00ff00ffULL;
 	n = (n | (n >> 8)) & 0x0000ffff0000ffffULL;
@@ -248,14 +247,15 @@ __noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
 	else if (name == 0x726566736e617274ULL /* transfer */ &&
 		 rest == 0x6e69646f636e652dULL /* -encodin */)
 		r->is.loose = 1;
-	else if (len >= 12 + 55 && name == 0x7261706563617274ULL /* tracepar */ &&
+	else if (len >= 12 + 55 &&
+		 name == 0x7261706563617274ULL /* tracepar */ &&
 		 (rest & 0xffffffff) == 0x3a746e65 /* ent: */)
 		traceparent(r, line);
 	return 0;
 }
 
-/* first_line reports whether the first line of a connection, whose newline is at
- * nl, ends with HTTP/1.x, as far as it is in the window. */
+/* first_line reports whether the first line of a connection, whose newline is
+ * at nl, ends with HTTP/1.x, as far as it is in the window. */
 __noinline int first_line(struct __sk_buff *skb, __u32 line, __u32 nl)
 {
 	struct reader *r = the_reader();
@@ -353,12 +353,14 @@ static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
 	if ((c == 'c' || c == 't') && nl - line >= 15)
 		field(skb, line, nl - line);
 	else if (c == ' ' || c == ('\t' | 0x20))
-		r->is.loose = 1; /* more of a field, maybe of one that matters */
+		r->is.loose =
+			1; /* more of a field, maybe of one that matters */
 	return 1;
 }
 
-/* read_window reads lines; 0 ends the reading of the segment. Where it is stands
- * in map memory, or the verifier would tell all ways to get there apart. */
+/* read_window reads lines; 0 ends the reading of the segment. Where it is
+ * stands in map memory, or the verifier would tell all ways to get there apart.
+ */
 __noinline int read_window(struct __sk_buff *skb)
 {
 	struct reader *r = the_reader();

@@ -25,20 +25,20 @@ struct counts {
 	__u32 ticket; /* of the workload it counts for; 0: of none */
 	__u32 window; /* the second of slowest_ns */
 	__u64 slowest_ns;
-	__u64 begun;	      /* complete requests, answered or not */
-	__u64 aborted;	      /* ended without a final status */
-	__u64 truncated;      /* answers that were cut off */
-	__u64 connections;    /* accepted, or made */
-	__u64 resets;	      /* connections that did not end in order */
-	__u64 segments;	      /* sent, with data */
-	__u64 retransmits;    /* segments sent again */
-	__u64 bytes_in;	      /* payload, each byte once */
+	__u64 begun;	   /* complete requests, answered or not */
+	__u64 aborted;	   /* ended without a final status */
+	__u64 truncated;   /* answers that were cut off */
+	__u64 connections; /* accepted, or made */
+	__u64 resets;	   /* connections that did not end in order */
+	__u64 segments;	   /* sent, with data */
+	__u64 retransmits; /* segments sent again */
+	__u64 bytes_in;	   /* payload, each byte once */
 	__u64 bytes_out;
 	__u64 first_ns;	      /* first answer, CLOCK_MONOTONIC; 0: none */
 	__u64 first_error_ns; /* first failure */
 	__u64 sum_ns;	      /* of all durations in latency */
 	__u64 classes[CLASSES];
-	__u64 grpc[32]; /* GRPC_CODES are used; 32 is a mask */
+	__u64 grpc[32];		 /* GRPC_CODES are used; 32 is a mask */
 	__u64 latency[BUCKETS];	 /* to the first byte of the answer */
 	__u64 complete[BUCKETS]; /* to its last byte */
 };

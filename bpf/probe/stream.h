@@ -10,8 +10,8 @@
 
 #define STREAMS 256 /* open at a time on one connection */
 #define TRACES 32   /* of them those whose trace is known, at most */
-#define NEAR 8	   /* places where a stream may be, next to each other */
-#define PROBES 12  /* and more, all over the table */
+#define NEAR 8	    /* places where a stream may be, next to each other */
+#define PROBES 12   /* and more, all over the table */
 #define FRAME_HEAD 9
 #define FARTHEST (1U << 24) /* no client leaves out more streams */
 
@@ -51,8 +51,8 @@ struct traced {
 /* flow is what is known of one direction between two segments. */
 struct flow {
 	__u64 now;
-	__u32 pos; /* where in the packet the next byte is */
-	__u32 end; /* of the segment */
+	__u32 pos;     /* where in the packet the next byte is */
+	__u32 end;     /* of the segment */
 	__u32 payload; /* bytes of the frame still to come */
 	__u32 block;   /* of them those of the header block, at their front */
 	__u32 front;   /* bytes in front of the block: priority, promised id */
@@ -72,9 +72,9 @@ struct flow {
 
 struct h2 {
 	__u32 ticket;
-	__u32 newest; /* the highest stream so far */
+	__u32 newest;	 /* the highest stream so far */
 	__u64 newest_ns; /* when it began */
-	__u32 due;    /* requests without an answer; changed atomically */
+	__u32 due;	 /* requests without an answer; changed atomically */
 	__u8 crowded;	 /* the table was nearly full once */
 	__u8 overflowed; /* a stream had no place once */
 	__u16 unused;
@@ -104,7 +104,8 @@ static __always_inline struct h2 *h2_of(struct __sk_buff *skb)
 #define ROW 32 /* streams looked at by one call */
 
 /* search_row looks through a part of the table. */
-__noinline int search_row(struct __sk_buff *skb, int out, __u32 from, __u32 want)
+__noinline int search_row(struct __sk_buff *skb, int out, __u32 from,
+			  __u32 want)
 {
 	struct h2 *h = h2_of(skb);
 	struct flow *w;
@@ -142,7 +143,8 @@ static __always_inline struct stream *find(struct __sk_buff *skb, struct h2 *h,
 
 	w->place = STREAMS;
 	for (i = 0; i < PROBES; i++) {
-		at = i < NEAR ? (id >> 1) + i : (id * 0x9e3779b1 >> 24) + 37 * i;
+		at = i < NEAR ? (id >> 1) + i
+			      : (id * 0x9e3779b1 >> 24) + 37 * i;
 		at &= STREAMS - 1;
 		if (h->streams[at].id == want) {
 			w->place = at;
@@ -206,7 +208,8 @@ static __always_inline void request_block(struct h2 *h, struct flow *w)
 }
 
 /* open begins a stream. */
-static __always_inline void open(struct __sk_buff *skb, struct h2 *h, struct flow *w)
+static __always_inline void open(struct __sk_buff *skb, struct h2 *h,
+				 struct flow *w)
 {
 	struct counts *n;
 	struct stream *s;
@@ -233,7 +236,8 @@ static __always_inline void open(struct __sk_buff *skb, struct h2 *h, struct flo
 
 /* answer_block takes note of a header block of the server, when it is
  * complete. */
-static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h, struct flow *w)
+static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h,
+					 struct flow *w)
 {
 	struct counts *n = counts_of(h->ticket);
 	struct stream *s = find(skb, h, w, w->stream, w->stream);
