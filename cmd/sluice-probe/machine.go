@@ -114,7 +114,7 @@ func hintOf(err error) string {
 	case errors.Is(err, cgroup.ErrNoV2):
 		return "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or mount it: mount -t cgroup2 none DIR"
 	case errors.Is(err, ebpf.ErrNotSupported):
-		return "this kernel is too old, or was built without something: Linux 5.12 and newer with CONFIG_CGROUP_BPF"
+		return "this kernel is too old, or was built without something: Linux 5.10 and newer with CONFIG_CGROUP_BPF"
 	case errors.Is(err, fs.ErrNotExist):
 		return "is the path right? it is read on the machine, or in the container, that sluice-probe runs in"
 	}
