@@ -93,6 +93,8 @@ func earlier(a, b time.Time) time.Time {
 // gave up (a client that does not wait any longer is a sign, too), an answer cut off by the server, or a gRPC status that OpenTelemetry's
 // conventions call a server error (UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
 // INTERNAL, UNAVAILABLE, DATA_LOSS).
+//
+// A 5xx that has a gRPC status of this kind, too, counts twice.
 func (c *Counts) Failed() uint64 {
 	n := c.Classes[5] + c.Aborted + c.Truncated
 	for code, calls := range c.GRPC {

@@ -259,8 +259,7 @@ static __always_inline void answer_block(struct __sk_buff *skb, struct h2 *h,
 		__sync_fetch_and_add(&h->due, -1);
 		answered(n, &o, trace_of(h, w->stream));
 	}
-	/* A 5xx is counted as a failure already. */
-	if (o.grpc == NO_GRPC || !s->answered || s->status >= 500)
+	if (o.grpc == NO_GRPC || !s->answered)
 		return;
 	if (o.grpc >= GRPC_CODES)
 		o.grpc = 2; /* UNKNOWN, as gRPC's clients take it */
@@ -288,7 +287,7 @@ static __always_inline void reset(struct __sk_buff *skb, struct h2 *h,
 		o.aborted = 1;
 		__sync_fetch_and_add(&h->due, -1);
 		lapsed(n, 1, &o, trace_of(h, w->stream));
-	} else if (n && ours && code && s->status < 500) {
+	} else if (n && ours && code) {
 		add(&n->truncated, 1);
 		failed(n, w->now);
 		tell(h->ticket, &o, trace_of(h, w->stream));
