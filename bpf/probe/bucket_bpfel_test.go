@@ -67,12 +67,14 @@ type bucketProgramSpecs struct {
 // bucketMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bucketMapSpecs struct{}
+type bucketMapSpecs struct {
+}
 
 // bucketVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type bucketVariableSpecs struct{}
+type bucketVariableSpecs struct {
+}
 
 // bucketObjects contains all objects after they have been loaded into the kernel.
 //
@@ -93,7 +95,8 @@ func (o *bucketObjects) Close() error {
 // bucketMaps contains all maps after they have been loaded into the kernel.
 //
 // It can be passed to loadBucketObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bucketMaps struct{}
+type bucketMaps struct {
+}
 
 func (m *bucketMaps) Close() error {
 	return _BucketClose()
@@ -102,7 +105,8 @@ func (m *bucketMaps) Close() error {
 // bucketVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadBucketObjects or ebpf.CollectionSpec.LoadAndAssign.
-type bucketVariables struct{}
+type bucketVariables struct {
+}
 
 // bucketPrograms contains all programs after they have been loaded into the kernel.
 //
