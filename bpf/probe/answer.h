@@ -53,7 +53,8 @@ __noinline __u32 look_on(struct __sk_buff *skb, __u32 off)
 {
 	__u32 i;
 
-	for (i = 0; i < LOOKS; i++) {
+	one_call for (i = 0; i < LOOKS; i++)
+	{
 		off = look(skb, off);
 		if (!off || off & FOUND)
 			break;
@@ -68,7 +69,8 @@ __noinline __u32 next_status(struct __sk_buff *skb, __u32 off)
 {
 	__u32 i;
 
-	for (i = 0; i < LOOKS; i++) {
+	one_call for (i = 0; i < LOOKS; i++)
+	{
 		off = look_on(skb, off);
 		if (!off || off & FOUND)
 			break;

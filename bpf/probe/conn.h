@@ -86,7 +86,7 @@ static __always_inline struct conn *conn_of(struct __sk_buff *skb)
 	return sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
 }
 
-#define TRIES 32 /* cubed, and eight times that for a turn */
+#define TRIES 24 /* squared for an order, to the fourth for a turn */
 
 /* try_order waits a moment for another CPU to read up to seq. */
 __noinline int try_order(struct __sk_buff *skb, __u32 seq)
@@ -110,20 +110,26 @@ __noinline int try_turn(struct __sk_buff *skb)
 
 	if (!c)
 		return 0;
-	for (i = 0; i < TRIES; i++)
-		if (!forget(c->busy) && try_enter(c))
-			return 1;
+	one_call for (i = 0; i < TRIES;
+		      i++) if (!forget(c->busy) && try_enter(c)) return 1;
 	return 0;
 }
 
-/* try_turns waits longer: the other CPU may have a large segment. */
+/* try_turns and try_long wait longer: the other CPU may have a large segment.
+ */
 __noinline int try_turns(struct __sk_buff *skb)
 {
 	__u32 i;
 
-	for (i = 0; i < TRIES; i++)
-		if (try_turn(skb))
-			return 1;
+	one_call for (i = 0; i < TRIES; i++) if (try_turn(skb)) return 1;
+	return 0;
+}
+
+__noinline int try_long(struct __sk_buff *skb)
+{
+	__u32 i;
+
+	one_call for (i = 0; i < TRIES; i++) if (try_turns(skb)) return 1;
 	return 0;
 }
 
@@ -136,14 +142,11 @@ static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 	__u32 i;
 
 	if (c->in.kind == H2 && (__s32)(seq - c->in_next) > 0)
-		for (i = 0; i < TRIES; i++)
-			if (try_order(skb, seq))
-				break;
+		one_call for (i = 0; i < TRIES;
+			      i++) if (try_order(skb, seq)) break;
 	if (try_enter(c))
 		return 1;
-	for (i = 0; i < 8 * TRIES; i++)
-		if (try_turns(skb))
-			return 1;
+	one_call for (i = 0; i < TRIES; i++) if (try_long(skb)) return 1;
 	return 0;
 }
 

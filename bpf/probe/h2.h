@@ -291,9 +291,9 @@ static __always_inline int pieces(struct __sk_buff *skb, int out)
 {
 	__u32 i;
 
-	for (i = 0; i < PIECES; i++)
-		if (!(out ? piece_out(skb) : piece_in(skb)))
-			return 0;
+	one_call for (i = 0; i < PIECES;
+		      i++) if (!(out ? piece_out(skb)
+				     : piece_in(skb))) return 0;
 	return 1;
 }
 
@@ -310,9 +310,9 @@ static __always_inline int more_pieces(struct __sk_buff *skb, int out)
 {
 	__u32 i;
 
-	for (i = 0; i < PIECES; i++)
-		if (!(out ? pieces_out(skb) : pieces_in(skb)))
-			return 0;
+	one_call for (i = 0; i < PIECES;
+		      i++) if (!(out ? pieces_out(skb)
+				     : pieces_in(skb))) return 0;
 	return 1;
 }
 
@@ -415,9 +415,9 @@ static __always_inline void walk(struct __sk_buff *skb, struct h2 *h,
 	w->now = now;
 	w->pos = s->off;
 	w->end = s->off + s->len;
-	for (i = 0; i < PIECES; i++)
-		if (!(out ? more_pieces_out(skb) : more_pieces_in(skb)))
-			return;
+	one_call for (i = 0; i < PIECES;
+		      i++) if (!(out ? more_pieces_out(skb)
+				     : more_pieces_in(skb))) return;
 	lose_track(w);
 }
 

@@ -131,7 +131,7 @@ static __always_inline void finish(struct conn *c, struct counts *n)
 	if (c->answer_ns && c->sent_ns == c->first_ns)
 		observe(n->complete, c->bucket); /* it was one segment */
 	else if (c->answer_ns)
-		ended(n, c->sent_ns - c->answer_ns);
+		ended(n, passed(c->answer_ns, c->sent_ns));
 	c->answer_ns = 0;
 	flush(c, n);
 }
@@ -207,7 +207,8 @@ __noinline __u32 more_answers(struct __sk_buff *skb, __u32 off, __u64 now)
 {
 	__u32 i;
 
-	for (i = 0; i < ANSWERS; i++) {
+	one_call for (i = 0; i < ANSWERS; i++)
+	{
 		off = next_status(skb, off);
 		if (!off || !next_answer(skb, status_at(skb, off), now))
 			return 0;
@@ -236,6 +237,6 @@ static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
 		return;
 	if (code)
 		off++;
-	for (i = 0; off && i < ANSWERS; i++)
-		off = more_answers(skb, off, now);
+	one_call for (i = 0; off && i < ANSWERS; i++) off =
+		more_answers(skb, off, now);
 }

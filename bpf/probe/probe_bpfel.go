@@ -256,7 +256,7 @@ type probeReader struct {
 	Complete uint32
 	Nl       uint32
 	Unread   uint32
-	Unused   uint32
+	Digits   uint32
 	Bytes    [1088]uint8
 }
 

@@ -52,6 +52,13 @@ struct outcome {
 	__u8 aborted;
 };
 
+/* passed is the time from one moment to another. A departure that TCP noted
+ * ahead of what it answers would be a very long one. */
+static __always_inline __u64 passed(__u64 began, __u64 now)
+{
+	return now > began ? now - began : 0;
+}
+
 /* tell does not wake a reader: user space reads with every snapshot. */
 static __always_inline void tell(__u32 ticket, const struct outcome *o,
 				 const struct trace *t)
@@ -64,7 +71,7 @@ static __always_inline void tell(__u32 ticket, const struct outcome *o,
 		return;
 	}
 	e->at_ns = o->now;
-	e->took_ns = o->now - o->began;
+	e->took_ns = passed(o->began, o->now);
 	e->ticket = ticket;
 	e->status = o->status;
 	e->grpc = o->grpc;
@@ -115,7 +122,7 @@ static __always_inline __u32 answered(struct counts *n, const struct outcome *o,
 				      const struct trace *t)
 {
 	__u32 class = (__u32)o->status / 100;
-	__u64 took = o->now - o->began;
+	__u64 took = passed(o->began, o->now);
 	__u32 bucket = bucket_of(took);
 
 	if (class > 5)

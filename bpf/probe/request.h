@@ -56,10 +56,10 @@ struct reader {
 	__u32 line; /* start of the current line in the window, or NO_LINE */
 	__u32 at;   /* no newline from line up to here */
 	__u32 begun;
-	__u32 complete; /* heads that ended in this segment */
-	__u32 nl;	/* the newline found last */
-	__u32 unread;	/* bytes behind a head were not understood */
-	__u32 unused;
+	__u32 complete;	       /* heads that ended in this segment */
+	__u32 nl;	       /* the newline found last */
+	__u32 unread;	       /* bytes behind a head were not understood */
+	__u32 digits;	       /* a number had one */
 	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
 
@@ -162,12 +162,13 @@ static __always_inline int is_method(__u32 word, __u32 n)
 }
 
 /* content_length reads the decimal number of the line that starts at line,
- * behind "content-length:". */
+ * behind "content-length:". Without a digit, or with more than fit here, the
+ * body's length is not known. */
 static __always_inline void content_length(struct reader *r, __u32 line)
 {
-	__u64 n = 0;
-	__u32 i, digits = 0;
+	__u32 i;
 
+	r->is.body = r->digits = 0;
 	for (i = 15; i < 34; i++) {
 		__u8 c = r->bytes[(line + i) & 1023];
 
@@ -175,26 +176,37 @@ static __always_inline void content_length(struct reader *r, __u32 line)
 			continue;
 		if (c < '0' || c > '9')
 			break;
-		n = n * 10 + (c - '0');
-		digits = 1;
+		r->is.body = forget(r->is.body) * 10 + (c - '0');
+		r->digits = 1;
 	}
-	r->is.body = n;
-	if (!digits || i == 34)
-		r->is.loose = 1; /* on the next line, or too long */
+	if (!forget(r->digits) || i == 34)
+		r->is.loose = 1;
 }
+
+/* The start of a line that says how long the body is, by its first and its
+ * second eight bytes in lower case. */
+static __always_inline int is_length(__u64 name, __u64 rest)
+{
+	return name == 0x2d746e65746e6f63ULL /* content- */ &&
+	       (rest & 0xffffffffffffffULL) ==
+		       0x3a6874676e656cULL /* length: */;
+}
+
+static __always_inline int is_encoding(__u64 name, __u64 rest)
+{
+	return name == 0x726566736e617274ULL /* transfer */ &&
+	       rest == 0x6e69646f636e652dULL /* -encodin */;
+}
+
+#define LOWER 0x2020202020202020ULL
 
 /* measures reports whether the line that starts at line says how long the body
  * is. */
 static __always_inline int measures(struct reader *r, __u32 line)
 {
-	__u64 name = AT(r, line) | 0x2020202020202020ULL;
-	__u64 rest = AT(r, line + 8) | 0x2020202020202020ULL;
+	__u64 name = AT(r, line) | LOWER, rest = AT(r, line + 8) | LOWER;
 
-	return (name == 0x2d746e65746e6f63ULL /* content- */ &&
-		(rest & 0xffffffffffffffULL) ==
-			0x3a6874676e656cULL /* length: */) ||
-	       (name == 0x726566736e617274ULL /* transfer */ &&
-		rest == 0x6e69646f636e652dULL /* -encodin */);
+	return is_length(name, rest) || is_encoding(name, rest);
 }
 
 /* hex4 makes four bytes of eight hexadecimal digits. */
@@ -239,13 +251,11 @@ __noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
 
 	if (!skb || !r)
 		return 0;
-	name = AT(r, line) | 0x2020202020202020ULL;
-	rest = AT(r, line + 8) | 0x2020202020202020ULL;
-	if (name == 0x2d746e65746e6f63ULL /* content- */ &&
-	    (rest & 0xffffffffffffffULL) == 0x3a6874676e656cULL /* length: */)
+	name = AT(r, line) | LOWER;
+	rest = AT(r, line + 8) | LOWER;
+	if (is_length(name, rest))
 		content_length(r, line);
-	else if (name == 0x726566736e617274ULL /* transfer */ &&
-		 rest == 0x6e69646f636e652dULL /* -encodin */)
+	else if (is_encoding(name, rest))
 		r->is.loose = 1;
 	else if (len >= 12 + 55 &&
 		 name == 0x7261706563617274ULL /* tracepar */ &&
@@ -394,9 +404,7 @@ __noinline int read_windows(struct __sk_buff *skb)
 {
 	__u32 i;
 
-	for (i = 0; i < CALLS; i++)
-		if (!read_window(skb))
-			return 0;
+	one_call for (i = 0; i < CALLS; i++) if (!read_window(skb)) return 0;
 	return 1;
 }
 
@@ -404,9 +412,7 @@ __noinline int more_windows(struct __sk_buff *skb)
 {
 	__u32 i;
 
-	for (i = 0; i < CALLS; i++)
-		if (!read_windows(skb))
-			return 0;
+	one_call for (i = 0; i < CALLS; i++) if (!read_windows(skb)) return 0;
 	return 1;
 }
 
@@ -468,12 +474,12 @@ static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 			return 0;
 		begin(r);
 	}
-	for (i = 0; i < CALLS; i++)
-		if (!more_windows(skb)) {
-			if (r->is.phase == HEAD && r->is.kind != FOREIGN)
-				cut(r, line);
-			return 1;
-		}
+	one_call for (i = 0; i < CALLS; i++) if (!more_windows(skb))
+	{
+		if (r->is.phase == HEAD && r->is.kind != FOREIGN)
+			cut(r, line);
+		return 1;
+	}
 	/* Too long to be read: take the rest for one request. */
 	r->complete++;
 	r->is.phase = LOOSE;

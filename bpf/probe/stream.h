@@ -11,7 +11,7 @@
 #define STREAMS 256 /* open at a time on one connection */
 #define TRACES 32   /* of them those whose trace is known, at most */
 #define NEAR 8	    /* places where a stream may be, next to each other */
-#define PROBES 12   /* and more, all over the table */
+#define PROBES 12   /* these, and more all over the table */
 #define FRAME_HEAD 9
 #define FARTHEST (1U << 24) /* no client leaves out more streams */
 
@@ -66,7 +66,8 @@ struct flow {
 	__u8 strange; /* nothing was seen of it yet, and it is old */
 	__u8 late;    /* this segment comes after one that should follow it */
 	__u8 head_len;
-	__u8 head[32]; /* FRAME_HEAD and a pad length are used */
+	__u8 head[32]; /* FRAME_HEAD with a pad length or a reset's reason are
+			  used */
 	struct fields f;
 };
 
@@ -129,9 +130,8 @@ __noinline int search(struct __sk_buff *skb, int out, __u32 want)
 {
 	__u32 from;
 
-	for (from = 0; from < STREAMS; from += ROW)
-		if (search_row(skb, out, from, want))
-			break;
+	one_call for (from = 0; from < STREAMS;
+		      from += ROW) if (search_row(skb, out, from, want)) break;
 	return 0;
 }
 
@@ -185,7 +185,7 @@ static __always_inline void over(struct h2 *h, struct stream *s, __u64 now)
 	struct counts *n = counts_of(h->ticket);
 
 	if (n)
-		ended(n, now - s->began);
+		ended(n, passed(s->began, now));
 	s->id = 0;
 }
 

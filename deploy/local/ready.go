@@ -95,6 +95,10 @@ func (a *Arm) choose(ctx context.Context, found []socket, mover *bind.Mover) (_ 
 		}
 		fit = append(fit, s)
 	}
+	if ctx.Err() != nil { // who was not asked any more may be fit as well
+		closeAll(fit)
+		return socket{}, why, false
+	}
 	if len(fit) == 0 {
 		return socket{}, why, false
 	}

@@ -107,7 +107,7 @@ func TestAVersionThatDoesNotComeUpLeavesNothing(t *testing.T) {
 			b := newLab(t, "127.0.0.1")
 			target := b.stable("v1")
 			s := b.service("v2", tt.env)
-			s.Start = 2 * time.Second
+			s.Start = 5 * time.Second
 			_, err := target.StartCanary(t.Context(), s)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), tt.words) {
