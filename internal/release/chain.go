@@ -18,15 +18,28 @@ var genesis = strings.Repeat("0", 64)
 // maxLine bounds a line of the ledger, so that a foreign file cannot fill the memory.
 const maxLine = 1 << 20
 
-// entry is one line of the ledger: the start or the end of a rollout. On disk a
-// further field, hash, follows as the last one: the SHA-256 of the line's
-// object without that field.
+// entry is one line of the ledger: the start or the end of a rollout, or that
+// its verdict is forgotten; in the first line of a shortened ledger, what was cut
+// off. Where it is kept a further field, hash, follows as the last one: the
+// SHA-256 of the line's object without that field.
 type entry struct {
-	Prev              string   `json:"prev"`
-	ID                int      `json:"id"`
-	Started           *Rollout `json:"started,omitempty"`
-	Finished          *Result  `json:"finished,omitempty"`
-	BreachToTrafficMS *int64   `json:"breach_to_traffic_ms,omitempty"`
+	Prev              string     `json:"prev"`
+	ID                int        `json:"id"`
+	Started           *Rollout   `json:"started,omitempty"`
+	Finished          *Result    `json:"finished,omitempty"`
+	BreachToTrafficMS *int64     `json:"breach_to_traffic_ms,omitempty"`
+	Forgotten         *Forgotten `json:"forgotten,omitempty"`
+	Cut               *cutOff    `json:"cut,omitempty"`
+}
+
+// kinds counts what the line is at once; it must be one thing.
+func (e entry) kinds() (n int) {
+	for _, is := range []bool{e.Started != nil, e.Finished != nil, e.Forgotten != nil, e.Cut != nil} {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 const (
@@ -38,7 +51,9 @@ const (
 // chain is everything that the whole lines of a ledger say.
 type chain struct {
 	records   []Record
+	last      int // the id given last
 	lines     int
+	cut       int    // lines that were cut off before them
 	head      string // hash of the last line
 	size      int64  // bytes of all whole lines
 	tornBytes int    // behind them: a line that was never completed
@@ -138,32 +153,58 @@ func hashOf(body []byte) string {
 // check reports whether e may follow in c.
 func (c *chain) check(e entry) error {
 	switch {
+	case e.kinds() != 1:
+		return errors.New("it is neither the start nor the end of a rollout")
+	case e.Cut != nil:
+		return c.checkCut(e)
 	case e.Prev != c.head:
 		return fmt.Errorf("it follows a line with the hash %.12s…, the line before has %.12s…", e.Prev, c.head)
-	case (e.Started == nil) == (e.Finished == nil):
-		return errors.New("it is neither the start nor the end of a rollout")
-	case e.Started != nil && (e.ID != len(c.records)+1 || e.Started.ID != e.ID):
-		return fmt.Errorf("rollout %d starts where %d is the next one", e.ID, len(c.records)+1)
+	case e.Started != nil && (e.ID != c.last+1 || e.Started.ID != e.ID):
+		return fmt.Errorf("rollout %d starts where %d is the next one", e.ID, c.last+1)
 	case e.Started != nil:
 		return e.Started.check()
-	case e.ID < 1 || e.ID > len(c.records):
+	}
+	r := c.find(e.ID)
+	switch {
+	case r == nil && e.ID >= 1 && e.ID <= c.last:
+		return fmt.Errorf("rollout %d is no longer in the ledger: its lines were cut off", e.ID)
+	case r == nil:
 		return fmt.Errorf("rollout %d ends and never started", e.ID)
-	case c.records[e.ID-1].Finished():
-		return fmt.Errorf("rollout %d ends twice", e.ID)
+	case e.Forgotten != nil:
+		return e.Forgotten.check(*r)
+	case r.Finished():
+		return &FinishedError{ID: e.ID}
 	}
 	return e.Finished.check()
 }
 
+// find returns the record with this id, nil if there is none.
+func (c *chain) find(id int) *Record {
+	for i := range slices.Backward(c.records) {
+		if c.records[i].ID == id {
+			return &c.records[i]
+		}
+	}
+	return nil
+}
+
 // add takes in an entry that passed check.
 func (c *chain) add(e entry, hash string, size int) {
-	if e.Started != nil {
-		c.records = append(c.records, Record{Rollout: *e.Started})
+	c.lines, c.size = c.lines+1, c.size+int64(size)
+	if e.Cut != nil {
+		c.records, c.last, c.cut, c.head = slices.Clone(e.Cut.Kept), e.ID, e.Cut.Lines, e.Prev
+		return
 	}
-	r := &c.records[e.ID-1]
+	if e.Started != nil {
+		c.records, c.last = append(c.records, Record{Rollout: *e.Started}), e.ID
+	}
+	r := c.find(e.ID)
 	if e.Finished != nil {
-		r.Result = *e.Finished
-		r.BreachToTrafficMS = e.BreachToTrafficMS
+		r.Result, r.BreachToTrafficMS = *e.Finished, e.BreachToTrafficMS
+	}
+	if e.Forgotten != nil {
+		r.Forgotten = e.Forgotten
 	}
 	r.Prev, r.Hash = e.Prev, hash
-	c.lines, c.head, c.size = c.lines+1, hash, c.size+int64(size)
+	c.head = hash
 }

@@ -98,37 +98,34 @@ func (l *Ledger) Records() []Record {
 
 // Unfinished returns the rollouts that have started and not ended, oldest
 // first: what a writer that died has left to be closed with Finish.
-func (l *Ledger) Unfinished() []Rollout {
-	var open []Rollout
-	for _, r := range l.Records() {
-		if !r.Finished() {
-			open = append(open, r.Rollout)
-		}
-	}
-	return open
-}
+func (l *Ledger) Unfinished() []Rollout { return Unfinished(l.Records()) }
 
 // Start records the start of a rollout and returns its id; r.ID is ignored.
 // When it returns, the record is on the disk. A full disk is a [*FullError].
 func (l *Ledger) Start(r Rollout) (id int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r.ID = len(l.chain.records) + 1
-	r.Started, r.Committed = utc(r.Started), utc(r.Committed)
-	if err := l.append(entry{ID: r.ID, Started: &r}); err != nil {
+	e := started(&l.chain, r)
+	if err := l.append(e); err != nil {
 		return 0, err
 	}
-	return r.ID, nil
+	return e.ID, nil
 }
 
 // Finish records the end of the rollout id. When it returns, the record is on
 // the disk. A full disk is a [*FullError]; the rollout is then still unfinished.
+// One that has ended before is a [*FinishedError].
 func (l *Ledger) Finish(id int, r Result) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	ms := r.Timeline.breachToTraffic() // before the monotonic clock readings are lost
-	r.Ended, r.Timeline = utc(r.Ended), r.Timeline.utc()
-	return l.append(entry{ID: id, Finished: &r, BreachToTrafficMS: ms})
+	return l.append(finished(id, r))
+}
+
+// Forget records that the verdict of the rollout id does not count any more.
+func (l *Ledger) Forget(id int, f Forgotten) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.append(forgotten(id, f))
 }
 
 func (l *Ledger) append(e entry) error {

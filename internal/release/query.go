@@ -1,6 +1,9 @@
 package release
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Running returns the record by which the version that serves now was
 // promoted. It is false before the first promotion.
@@ -45,6 +48,64 @@ func Find(history []Record, version string) (Record, bool) {
 		}
 	}
 	return Record{}, false
+}
+
+// Unfinished returns the rollouts that have started and not ended, oldest first.
+func Unfinished(history []Record) []Rollout {
+	var open []Rollout
+	for _, r := range history {
+		if !r.Finished() {
+			open = append(open, r.Rollout)
+		}
+	}
+	return open
+}
+
+// Decided returns the rollout whose verdict holds for an image and a
+// configuration of the gate, so that a repeated deployment answers from the
+// history instead of trying its luck again. The image is a digest, "sha256:…",
+// or a reference that ends with one; tags and registries do not count.
+//
+// Every verdict holds, pass as well as fail, inconclusive, no-data and invalid.
+// It is false if the image or the gate is unknown, if the rollout is not over,
+// was interrupted by an operator ([Operator]) or by the death of sluice
+// ([Death]), was refused before the gate was ever asked, or was forgotten
+// together with all that came before it.
+func Decided(history []Record, image, gate string) (Record, bool) {
+	digest := digestIn(image)
+	if digest == "" || gate == "" {
+		return Record{}, false
+	}
+	for _, r := range slices.Backward(history) {
+		switch {
+		case r.Rollout.Operator != "" || r.Gate != gate || digestIn(r.Image) != digest:
+		case r.Forgotten != nil:
+			return Record{}, false
+		case r.conclusive():
+			return r, true
+		}
+	}
+	return Record{}, false
+}
+
+// conclusive reports whether the end of r says something about the image.
+func (r Record) conclusive() bool {
+	switch {
+	case !r.Finished(), r.Trigger == Operator, r.Trigger == Death:
+		return false
+	case r.Outcome == Refused && r.Verdict == "":
+		return false
+	}
+	return true
+}
+
+// digestIn is the digest at the end of an image's reference, "" without one.
+func digestIn(image string) string {
+	digest := image[strings.LastIndexByte(image, '@')+1:]
+	if !strings.HasPrefix(digest, "sha256:") {
+		return ""
+	}
+	return digest
 }
 
 // serving returns the promotions of the versions that served, the present one

@@ -36,15 +36,20 @@ func ReadHistory(path string) ([]Record, error) {
 // Summary is what [Verify] found in a sound ledger.
 type Summary struct {
 	Lines     int
+	Cut       int    // lines that were cut off before them, since the place for the ledger is limited
 	Head      string // hash of the last line: who keeps it can later tell whether lines at the end were taken away
 	TornBytes int    // of a last line that is incomplete: being written right now, or left by a crash
+}
+
+func (c *chain) summary() Summary {
+	return Summary{Lines: c.lines, Cut: c.cut, Head: c.head, TornBytes: c.tornBytes}
 }
 
 // Verify checks every hash and every link of the ledger at path, without a
 // lock. Damage is a [*CorruptError].
 func Verify(path string) (Summary, error) {
 	c, err := read(path)
-	return Summary{Lines: c.lines, Head: c.head, TornBytes: c.tornBytes}, err
+	return c.summary(), err
 }
 
 // read parses the ledger at path. A writer may cut a line back while we read

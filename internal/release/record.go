@@ -26,14 +26,15 @@ const (
 	SLO          Trigger = "slo"           // the gate's verdict was fail
 	HashMismatch Trigger = "hash-mismatch" // what runs in the kernel is not what was signed
 	Signature    Trigger = "signature"     // a signature is missing or wrong
-	Crash        Trigger = "crash"         // the version, or sluice itself, died
+	Crash        Trigger = "crash"         // the version died; on one machine also sluice itself
+	Death        Trigger = "sluice-died"   // sluice died, or its pod was taken away; the version is not to blame
 	Operator     Trigger = "operator"      // a person asked for it
 )
 
 // The words that a record may hold; verdicts are those of the gate.
 var (
 	outcomes = []Outcome{Promoted, RolledBack, Refused}
-	triggers = []Trigger{"", SLO, HashMismatch, Signature, Crash, Operator}
+	triggers = []Trigger{"", SLO, HashMismatch, Signature, Crash, Death, Operator}
 	verdicts = []string{"", "inconclusive", "no-data", "pass", "fail", "invalid"}
 )
 
@@ -43,8 +44,9 @@ type Rollout struct {
 	Name      string    `json:"name"`
 	Version   string    `json:"version"`
 	Digest    string    `json:"digest,omitempty"` // of the release manifest
-	Image     string    `json:"image,omitempty"`
+	Image     string    `json:"image,omitempty"`  // its digest, or a reference that ends with @ and the digest
 	Object    string    `json:"object,omitempty"` // digest of the eBPF object
+	Gate      string    `json:"gate,omitempty"`   // digest of the gate's configuration
 	Env       string    `json:"env,omitempty"`    // the environment: "local", "production"
 	Commit    string    `json:"commit,omitempty"`
 	Committed time.Time `json:"committed,omitzero"` // when, for the lead time for changes
@@ -78,6 +80,14 @@ type Result struct {
 	Requests Requests  `json:"requests"`
 }
 
+// Forgotten says that the verdict of a rollout does not count any more, so that
+// the same image may be rolled out again.
+type Forgotten struct {
+	Operator string    `json:"operator"` // who said so
+	Reason   string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+}
+
 // Record is one rollout of the history: start and end merged. Its JSON is a
 // contract that other programs rely on.
 //
@@ -86,9 +96,10 @@ type Result struct {
 type Record struct {
 	Rollout
 	Result
-	BreachToTrafficMS *int64 `json:"breach_to_traffic_ms"` // null when nothing was breached or no traffic moved
-	Prev              string `json:"prev"`                 // hash of the ledger line before Hash's
-	Hash              string `json:"hash"`                 // hash of the record's last line so far
+	BreachToTrafficMS *int64     `json:"breach_to_traffic_ms"` // null when nothing was breached or no traffic moved
+	Forgotten         *Forgotten `json:"forgotten,omitempty"`
+	Prev              string     `json:"prev"` // hash of the ledger line before Hash's
+	Hash              string     `json:"hash"` // hash of the record's last line so far
 }
 
 // Finished reports whether the rollout has ended.
@@ -121,6 +132,20 @@ func (r Rollout) check() error {
 		return fmt.Errorf("previous version %q is not a Semantic Versioning 2.0.0 version", r.Previous)
 	case r.Started.IsZero():
 		return errors.New("rollout has no start time")
+	}
+	return nil
+}
+
+func (f Forgotten) check(r Record) error {
+	switch {
+	case f.Operator == "":
+		return errors.New("nobody is named who forgets the verdict")
+	case f.At.IsZero():
+		return errors.New("forgetting has no time")
+	case !r.Finished():
+		return fmt.Errorf("rollout %d has not ended: it has no verdict to forget", r.ID)
+	case r.Forgotten != nil:
+		return fmt.Errorf("the verdict of rollout %d was forgotten before", r.ID)
 	}
 	return nil
 }

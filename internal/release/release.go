@@ -8,7 +8,8 @@
 // before it is reported as done; a line that was being written when the power
 // or the process went is cut and reported; any other damage is a
 // [CorruptError] and is never repaired. The history can be read by anyone,
-// without a lock, while a rollout writes.
+// without a lock, while a rollout writes. A [Shared] ledger is the same chain in
+// a place that has no files and several writers; [Log] is either of the two.
 //
 // The package reads no clock and knows nothing of signatures, of traffic or of
 // how a verdict came about: callers bring times, digests and words.
