@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/internal/config"
-	"github.com/sluice-cd/sluice/internal/pipeline"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 func checkCommand() *cobra.Command {
@@ -22,7 +22,7 @@ line. Editors can do the same while you type: docs/sluice.schema.json.`,
 			if err != nil {
 				return err
 			}
-			if err := pipeline.Plan(cfg.Deploy.Canary).Validate(); err != nil {
+			if err := verdict.Plan(cfg.Deploy.Canary).Validate(); err != nil {
 				return fmt.Errorf("%s: deploy.canary: %w", o.file, err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is in order\n", o.file, cfg.Name)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/pipeline"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 func gateCommand() *cobra.Command {
@@ -42,7 +43,7 @@ The exit status is the verdict.`,
 				if err != nil {
 					return err
 				}
-				g := pipeline.GateConfig(cfg.Deploy.Gate)
+				g := verdict.Gate(cfg.Deploy.Gate)
 				with = &g
 			}
 			v, rec, err := pipeline.Replay(dir, with)

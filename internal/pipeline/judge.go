@@ -5,9 +5,9 @@ import (
 	"fmt"
 
 	"github.com/sluice-cd/sluice/deploy/canary"
-	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/source"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 // Judge gives the release traffic step by step, for as long as the gate agrees.
@@ -28,12 +28,12 @@ func (s Judge) Run(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	g, err := gate.New(GateConfig(s.Config.Deploy.Gate))
+	g, err := gate.New(verdict.Gate(s.Config.Deploy.Gate))
 	if err != nil {
 		return "", err
 	}
 	s.result, err = canary.Rollout{
-		Plan: Plan(s.Config.Deploy.Canary), Target: s.target, Source: src, Judge: g, Report: s.look,
+		Plan: verdict.Plan(s.Config.Deploy.Canary), Target: s.target, Source: src, Judge: g, Report: s.look,
 	}.Run(ctx)
 	if err != nil {
 		return "", err
@@ -57,26 +57,7 @@ func (s Judge) source() (*source.Probe, error) {
 }
 
 func (s Judge) look(l canary.Look) {
-	s.requests.Stable += l.Baseline.Requests
-	s.requests.Canary += l.Canary.Requests
 	if s.OnLook != nil {
 		s.OnLook(l)
 	}
-}
-
-// Plan is the rollout policy of a configuration.
-func Plan(c config.Canary) canary.Plan {
-	p := canary.Plan{Warmup: c.Warmup.Std(), Deadline: c.Deadline.Std()}
-	for _, s := range c.Steps {
-		p.Steps = append(p.Steps, canary.Step{Weight: int(s.Weight.Float()*canary.Full + 0.5), Min: s.Min.Std()})
-	}
-	return p
-}
-
-// GateConfig is the statistical configuration of a configuration.
-func GateConfig(c config.Gate) gate.Config {
-	g := gate.Config{Alpha: c.Alpha.Float(), Beta: c.Beta.Float(), Tolerance: c.Tolerance.Float(), PassTolerance: c.PassTolerance.Float(), OddsRatio: c.OddsRatio}
-	g.SLO.Latency, g.SLO.LatencyRatio = c.SLO.Latency.Threshold.Std(), c.SLO.Latency.Ratio.Float()
-	g.SLO.ErrorRatio = c.SLO.Errors.Float()
-	return g
 }

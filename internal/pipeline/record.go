@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/report"
 	"github.com/sluice-cd/sluice/internal/sign"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 // Record closes the books: the ledger, the recording, the signed verdict, the
@@ -74,16 +75,10 @@ func (s Record) enterRefusal(failed error) error {
 
 // finish is the ledger's entry.
 func (s Record) finish(failed error) release.Result {
-	tl := s.result.Timeline
-	r := release.Result{
-		Outcome: release.RolledBack, Trigger: release.Trigger(s.result.Trigger), Reason: s.result.Reason, Ended: time.Now(),
-		Verdict: s.result.Verdict.Outcome.String(), Requests: s.requests,
-		Timeline: release.Timeline{Breach: tl.Breach, Evidence: tl.Evidence, Verdict: tl.Verdict, Traffic: tl.Traffic},
-	}
+	r := verdict.Result(s.result, time.Now())
 	var refused *RefusedError
 	switch {
 	case s.result.Promote:
-		r.Outcome = release.Promoted
 	case errors.As(failed, &refused):
 		r.Outcome, r.Trigger = release.Refused, release.Trigger(refused.Trigger)
 		r.Verdict, r.Reason = refused.verdict(), refused.Error()
@@ -112,32 +107,18 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// Recording is what verdict.json holds: all that is needed, with the samples
-// beside it, to come to the verdict again.
-type Recording struct {
-	Record   release.Record  `json:"record"`
-	Verdict  gate.Verdict    `json:"verdict"`
-	Gate     gate.Config     `json:"gate"`
-	Plan     canary.Plan     `json:"plan"`
-	Timeline canary.Timeline `json:"timeline"`
-	Events   []Happening     `json:"events"`
-}
-
+// writeRecording leaves what is needed to come to the verdict again.
 func (s Record) writeRecording(dir string) error {
-	var samples []byte
-	for _, l := range s.result.Looks {
-		line, err := json.Marshal(l)
-		if err != nil {
-			return fmt.Errorf("encoding samples: %w", err)
-		}
-		samples = append(append(samples, line...), '\n')
+	samples, err := verdict.EncodeLooks(s.result.Looks)
+	if err != nil {
+		return err
 	}
 	if err := writeFile(filepath.Join(dir, "samples.jsonl"), samples); err != nil {
 		return err
 	}
-	raw, err := json.MarshalIndent(Recording{
-		Record: *s.Record, Verdict: s.result.Verdict, Gate: GateConfig(s.Config.Deploy.Gate),
-		Plan: Plan(s.Config.Deploy.Canary), Timeline: s.result.Timeline, Events: s.events,
+	raw, err := json.MarshalIndent(verdict.Recording{
+		Record: *s.Record, Verdict: s.result.Verdict, Gate: verdict.Gate(s.Config.Deploy.Gate),
+		Plan: verdict.Plan(s.Config.Deploy.Canary), Timeline: s.result.Timeline, Events: s.events,
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encoding the verdict: %w", err)

@@ -1,8 +1,6 @@
 package pipeline
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,12 +9,13 @@ import (
 
 	"github.com/sluice-cd/sluice/deploy/canary"
 	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 // Replay judges a recorded rollout again. With the configuration that was
 // recorded the verdict is the same; another one says what it would have been.
-func Replay(dir string, with *gate.Config) (gate.Verdict, Recording, error) {
-	var rec Recording
+func Replay(dir string, with *gate.Config) (gate.Verdict, verdict.Recording, error) {
+	var rec verdict.Recording
 	raw, err := os.ReadFile(filepath.Join(dir, "verdict.json"))
 	if err != nil {
 		return gate.Verdict{}, rec, fmt.Errorf("reading a recorded rollout: %w", err)
@@ -32,27 +31,8 @@ func Replay(dir string, with *gate.Config) (gate.Verdict, Recording, error) {
 	if with != nil {
 		cfg = *with
 	}
-	v, err := judgeAgain(cfg, looks)
+	v, err := verdict.Again(cfg, looks)
 	return v, rec, err
-}
-
-func judgeAgain(cfg gate.Config, looks []canary.Look) (gate.Verdict, error) {
-	g, err := gate.New(cfg)
-	if err != nil {
-		return gate.Verdict{}, err
-	}
-	v := gate.Verdict{Outcome: gate.NoData, Reason: "nothing was recorded"}
-	step := 0
-	for _, l := range looks {
-		if l.Step != step {
-			g.NextStep()
-			step = l.Step
-		}
-		if said := g.Observe(l.Judged()); !l.Warmup {
-			v = said
-		}
-	}
-	return v, nil
 }
 
 func readLooks(path string) ([]canary.Look, error) {
@@ -60,17 +40,11 @@ func readLooks(path string) ([]canary.Look, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading recorded samples: %w", err)
 	}
-	var looks []canary.Look
-	lines := bufio.NewScanner(bytes.NewReader(raw))
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		var l canary.Look
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
-		}
-		looks = append(looks, l)
+	looks, err := verdict.DecodeLooks(raw)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	return looks, lines.Err()
+	return looks, nil
 }
 
 // ErrNoRollout means that the ledger has no such rollout.

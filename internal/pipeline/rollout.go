@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/deploy/local"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/release"
+	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
 // Rollout is what the steps of the second half share: one release on its way
@@ -31,27 +32,20 @@ type Rollout struct {
 	arm     *local.Arm
 	started release.Rollout
 	result  canary.Result
-	events  []Happening
+	events  []verdict.Happening
 
-	began    bool // the ledger knows of it
-	refused  bool // it never got any traffic
-	first    bool // nothing to compare with
-	requests release.Requests
-	Serving  bool            // nothing to do: this very release serves
-	Record   *release.Record // how it ended; nil if nothing was rolled out
+	began   bool            // the ledger knows of it
+	refused bool            // it never got any traffic
+	first   bool            // nothing to compare with
+	Serving bool            // nothing to do: this very release serves
+	Record  *release.Record // how it ended; nil if nothing was rolled out
 }
 
 // interrupted is why a rollout ended that a person stopped.
 const interrupted = "interrupted by the operator"
 
-// Happening is one line of a rollout's timeline.
-type Happening struct {
-	At   time.Time `json:"at"`
-	Text string    `json:"text"`
-}
-
 func (r *Rollout) happened(format string, args ...any) {
-	r.events = append(r.events, Happening{At: time.Now(), Text: fmt.Sprintf(format, args...)})
+	r.events = append(r.events, verdict.Happening{At: time.Now(), Text: fmt.Sprintf(format, args...)})
 }
 
 // VerdictError is how a rollout ends that was not promoted.
