@@ -1,5 +1,5 @@
 // Package source turns what an instrument has counted into the blocks that a
-// rollout is judged by.
+// rollout is judged by: [Probe] on this machine, [Nodes] on many.
 package source
 
 import (
@@ -38,10 +38,6 @@ func NewProbe(r Reader, stable, canary uint64, port uint16, block time.Duration)
 	return s, err
 }
 
-// lostShare: so many requests may have one among them that the probe lost. A
-// single one must not end a rollout, since a client can see to it.
-const lostShare = 200
-
 // Observe waits until the block is over and returns what was counted in it. A
 // probe that lost requests, or is not the one that was loaded, makes a block
 // with a fault.
@@ -64,10 +60,7 @@ func (s *Probe) Observe(ctx context.Context) (canary.Observation, error) {
 		return obs, err
 	}
 	obs.FirstRequest, obs.FirstError = sofar.First, sofar.FirstError
-	lost := now.Loss.Requests - s.last.Loss.Requests
-	if lost*lostShare > obs.Baseline.Requests+obs.Canary.Requests {
-		obs.Fault = fmt.Sprintf("the probe lost %d requests", lost)
-	}
+	obs.Fault = lostFault(now.Loss.Requests-s.last.Loss.Requests, obs.Baseline.Requests+obs.Canary.Requests)
 	if err := s.reader.Check(); err != nil {
 		var mismatch *bpf.MismatchError
 		obs.Mismatch = errors.As(err, &mismatch)

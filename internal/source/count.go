@@ -1,0 +1,128 @@
+package source
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/deploy/canary"
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/wire"
+)
+
+// sums is what both versions answered in a block.
+type sums map[arm]*probe.Counts
+
+func (s sums) arm(a arm) gate.Arm {
+	c := s[a]
+	if c == nil {
+		return gate.Arm{}
+	}
+	return gate.Arm{Requests: c.Requests + c.Aborted, Errors: c.Failed(), Latency: c.Latency}
+}
+
+// count adds up what the nodes counted since their last readings. If one cannot
+// be read the block has a fault and no numbers.
+func (s *Nodes) count(r *round, obs *canary.Observation) {
+	var (
+		f    faults
+		all  lost
+		sum  = sums{}
+		runs = map[wire.Start]string{}
+		bad  bool
+	)
+	for _, n := range r.nodes {
+		status, err := s.merge(sum, n, r.pods)
+		if err != nil {
+			f.add(fmt.Sprintf("node %s: %v", n.name, err))
+			bad = true
+			if _, noReading := err.(*wire.FormatError); noReading {
+				n.now = n.prev
+			}
+			continue
+		}
+		f.check(n, &status, string(s.cfg.Object))
+		n.at = status.At
+		if n.prev != nil {
+			all.add(&status)
+		}
+		if other, twice := runs[status.Start]; twice {
+			f.add(fmt.Sprintf("nodes %s and %s are answered for by the same probe", other, n.name))
+			bad = true
+		}
+		runs[status.Start] = n.name
+	}
+	if !bad {
+		obs.Baseline, obs.Canary = sum.arm(stableArm), sum.arm(canaryArm)
+		requests := [2]uint64{stableArm: obs.Baseline.Requests, canaryArm: obs.Canary.Requests}
+		measured := requests[stableArm] + requests[canaryArm]
+		f.add(lostFault(all.requests, measured))
+		f.add(s.coverage.add(measured, all))
+		f.add(r.pods.unseen(requests, r.at))
+		s.firsts(sum[canaryArm], obs)
+	}
+	obs.Fault, obs.Mismatch = f.String(), f.mismatch
+}
+
+// merge adds what one node counted to the sums.
+func (s *Nodes) merge(sum sums, n *node, end pods) (wire.Status, error) {
+	if n.prev != nil {
+		return wire.Merge(sum, n.prev, n.now, func(_ string, w probe.Workload) (arm, bool) {
+			p := s.pods.during(end, w.Addr)
+			return p.version(), s.meet(n, w, p)
+		})
+	}
+	status, err := wire.Decode(n.now)
+	if err != nil {
+		return status, err
+	}
+	for w, c := range status.Workloads {
+		if p := s.pods.during(end, w.Addr); s.meet(n, w, p) && s.recent(p, c.First) {
+			if sum[p.arm] == nil {
+				sum[p.arm] = new(probe.Counts)
+			}
+			wire.Add(sum[p.arm], &c)
+		}
+	}
+	return status, nil
+}
+
+// meet notes that a node has a workload at the address of a pod, and reports
+// whether it is one of ours.
+func (s *Nodes) meet(n *node, w probe.Workload, p *pod) bool {
+	if w.Outgoing() || p == nil {
+		return false
+	}
+	p.known = true
+	n.met = append(n.met, w.Addr)
+	return true
+}
+
+// recent reports whether all that a workload has counted belongs to a pod of
+// ours, in the first reading of its node: the pod came in this block, or was not
+// on any node that was read so far, and answered nothing before. Clocks of nodes
+// may differ by a block.
+func (s *Nodes) recent(p *pod, first time.Time) bool {
+	return !first.IsZero() && first.After(p.since.Add(-s.cfg.Block))
+}
+
+// firsts notes when the canary answered first, and failed first. Of workloads
+// that are older than the rollout, which a machine with cgroup v1 has where an
+// address is used again, the block in which it was noticed has to do.
+func (s *Nodes) firsts(c *probe.Counts, obs *canary.Observation) {
+	if c == nil {
+		return
+	}
+	note := func(first *time.Time, told time.Time, n uint64) {
+		switch {
+		case n == 0 || !first.IsZero():
+		case told.After(s.begin) && told.Before(obs.End):
+			*first = told
+		default:
+			*first = obs.Start
+		}
+	}
+	note(&s.first.FirstRequest, c.First, obs.Canary.Requests)
+	note(&s.first.FirstError, c.FirstError, obs.Canary.Errors)
+	obs.FirstRequest, obs.FirstError = s.first.FirstRequest, s.first.FirstError
+}
