@@ -40,6 +40,12 @@ func TestSchemaAndParserAgree(t *testing.T) {
 		"a number in the environment":      {minimal + "service: {env: {PORT: 8080}}\n", false},
 		"a step without weight":            {minimal + "  canary: {steps: [{min: 5s}]}\n", false},
 		"a latency objective without time": {minimal + "  gate: {slo: {latency: {ratio: 1%}}}\n", false},
+		"the smallest file for a cluster":  {cluster, true},
+		"everything about a cluster":       {cluster + everything, true},
+		"a cluster without Argo CD's path": {cluster + "  argocd: {repository: 'https://git.example.com/a.git'}\n", false},
+		"a cluster without a way to it":    {cluster + "  kubernetes: {traffic: magic}\n", false},
+		"a target that does not exist":     {"name: x\nbuild: {main: x}\ndeploy: {target: cloud, local: {listen: ':80'}}\n", false},
+		"no place for the target local":    {"name: x\nbuild: {main: x}\ndeploy: {target: local}\n", false},
 		"a level out of range":             {minimal + "pack: {level: 11}\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {

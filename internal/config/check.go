@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -37,6 +38,8 @@ func (c *Config) check(p *problems) {
 	c.checkService(fault)
 	c.checkSupplyChain(fault, p)
 	c.checkCanary(fault, p)
+	c.checkKubernetes(fault, p)
+	c.checkArgoCD(fault, p)
 }
 
 type faultFunc func(wrong bool, path, format string, args ...any)
@@ -64,7 +67,8 @@ func (c *Config) checkBuild(fault faultFunc) {
 		fault(slices.Index(b.Platforms, name) < i, path, "%s is given twice", name)
 		linux = linux || strings.HasPrefix(name, "linux/")
 	}
-	fault(!linux, "build.platforms", "has no linux/… platform, but the target local runs the service on this Linux machine")
+	where := map[string]string{"kubernetes": "nodes run Linux"}[c.Deploy.Target]
+	fault(!linux, "build.platforms", "has no linux/… platform, but %s", cmp.Or(where, "the target local runs the service on this Linux machine"))
 }
 
 func (c *Config) checkService(fault faultFunc) {

@@ -8,7 +8,8 @@
 //
 // The field tags are the rules: json (the name in the file), required (with an
 // example), default, min, max, slip (what to say to who exceeds max), enum,
-// optional (a section that may be left out as a whole). The JSON Schema in docs/sluice.schema.json is generated from the same
+// optional (a section that may be left out as a whole; "unless target=local" means that it may not if the field target
+// beside it says so). The JSON Schema in docs/sluice.schema.json is generated from the same
 // types, tags and comments.
 package config
 

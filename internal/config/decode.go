@@ -34,8 +34,29 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, path string, at place) 
 		if name == "" {
 			continue
 		}
+		if given[name] == nil && dispensable(f.Tag, v) {
+			continue
+		}
 		d.field(given[name], v.Field(i), f.Tag, join(path, name), at)
 	}
+}
+
+// dispensable reports whether the section with this tag may be left out, given the fields before it in v.
+func dispensable(tag reflect.StructTag, v reflect.Value) bool {
+	rule := tag.Get("optional")
+	name, value, conditional := condition(rule)
+	if !conditional {
+		return rule != ""
+	}
+	f, _ := fieldByName(v.Type(), name)
+	return v.FieldByIndex(f.Index).String() != value
+}
+
+// condition takes "unless target=local" apart.
+func condition(rule string) (field, value string, ok bool) {
+	rest, ok := strings.CutPrefix(rule, "unless ")
+	field, value, _ = strings.Cut(rest, "=")
+	return field, value, ok
 }
 
 // keys returns the values of a mapping by their keys, and reports keys that no field has and keys that come twice.
@@ -83,7 +104,7 @@ func (d *decoder) field(n *yaml.Node, v reflect.Value, tag reflect.StructTag, pa
 		d.add(parent, path, "is missing (for example %s)", example)
 	case hasDefault:
 		setDefault(v, text)
-	case v.Kind() == reflect.Struct && !isLeaf(v) && tag.Get("optional") == "":
+	case v.Kind() == reflect.Struct && !isLeaf(v):
 		d.section(nil, v, path, parent)
 	}
 }

@@ -4,10 +4,14 @@ import "time"
 
 // Deploy says where and how a new version is rolled out.
 type Deploy struct {
-	// Where the service runs. "local": on this machine, stable and canary side by side, the traffic split by the kernel.
-	Target string `json:"target" default:"local" enum:"local"`
+	// Where the service runs. "local": on this machine, stable and canary side by side, the traffic split by the kernel. "kubernetes": in a cluster under Argo CD, the canary as a phase of the sync.
+	Target string `json:"target" default:"local" enum:"local,kubernetes"`
 	// Settings of the target local.
-	Local Local `json:"local"`
+	Local Local `json:"local,omitzero" optional:"unless target=local"`
+	// Settings of the target kubernetes.
+	Kubernetes Kubernetes `json:"kubernetes,omitzero" optional:"unless target=kubernetes"`
+	// The Argo CD application of the target kubernetes, and what becomes of git when a release fails.
+	ArgoCD ArgoCD `json:"argocd,omitzero" optional:"true"`
 	// How traffic moves to the new version.
 	Canary Canary `json:"canary"`
 	// How sure the verdict must be, and what counts as worse.

@@ -23,18 +23,23 @@ type Ratio float64
 // Address is a TCP address, written as "127.0.0.1:8080", "[::1]:8080" or ":8080" (every address of the machine).
 type Address netip.AddrPort
 
+// Quantity is an amount of processor time or memory in the notation of Kubernetes: "100m", 2, "64Mi".
+type Quantity string
+
 // Patterns of the leaf types; the JSON Schema shows them to editors. Looser than the parsers only in the ranges of numbers.
 const (
 	durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
 	sizePattern     = `^[0-9]+(\.[0-9]+)?(B|[KMGT]i?B)$`
 	ratioPattern    = `^[0-9]+(\.[0-9]+)?%$`
 	addressPattern  = `^.*:[0-9]+$`
+	quantityPattern = `^[0-9]+(\.[0-9]+)?(m|[kMGT]|[KMGT]i)?$`
 )
 
 var (
 	durationForm = regexp.MustCompile(durationPattern)
 	sizeForm     = regexp.MustCompile(sizePattern)
 	ratioForm    = regexp.MustCompile(ratioPattern)
+	quantityForm = regexp.MustCompile(quantityPattern)
 	numberForm   = regexp.MustCompile(`^[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?$`)
 )
 
@@ -183,5 +188,17 @@ func (a *Address) UnmarshalText(text []byte) error {
 		return errors.New("port 0 would be another port each time (write 127.0.0.1:8080)")
 	}
 	*a = Address(v)
+	return nil
+}
+
+// MarshalText writes q as UnmarshalText reads it.
+func (q Quantity) MarshalText() ([]byte, error) { return []byte(q), nil }
+
+// UnmarshalText reads an amount; of what, and so which units make sense, is for the field to say.
+func (q *Quantity) UnmarshalText(text []byte) error {
+	if !quantityForm.Match(text) {
+		return fmt.Errorf("%q is not an amount in the notation of Kubernetes (write 100m, 0.5, 64Mi or 1Gi)", string(text))
+	}
+	*q = Quantity(text)
 	return nil
 }

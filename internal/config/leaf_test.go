@@ -88,6 +88,7 @@ func TestLeafPatterns(t *testing.T) {
 		durationPattern: {[]string{"250ms", "1h30m", "1.5s", "10µs"}, []string{"5", "", "-1s", "1d", "5 s"}},
 		sizePattern:     {[]string{"1B", "20MiB", "1.5GB"}, []string{"20", "20M", "-1B", "1 KiB"}},
 		ratioPattern:    {[]string{"10%", "0.5%"}, []string{"10", "%", "-1%", "10 %"}},
+		quantityPattern: {[]string{"100m", "0.5", "2", "64Mi", "1G"}, []string{"", "1 core", "64 MB", "-1", "1Mib"}},
 		addressPattern:  {[]string{":80", "1.2.3.4:5", "[::1]:80"}, []string{"80", "localhost", "x:y"}},
 	} {
 		form := regexp.MustCompile(pattern)
@@ -113,6 +114,7 @@ func FuzzLeaves(f *testing.F) {
 			func() encoding.TextUnmarshaler { return new(Duration) },
 			func() encoding.TextUnmarshaler { return new(Size) },
 			func() encoding.TextUnmarshaler { return new(Address) },
+			func() encoding.TextUnmarshaler { return new(Quantity) },
 		} {
 			first, second := fresh(), fresh()
 			if first.UnmarshalText([]byte(text)) != nil {

@@ -103,6 +103,7 @@ func parse(data []byte, file string) (*Config, *problems, error) {
 	if _, given := d.position["deploy.canary.steps"]; !given {
 		c.Deploy.Canary.Steps = DefaultSteps()
 	}
+	c.fillKubernetes()
 	c.check(&d.problems)
 	c.resolvePaths(filepath.Dir(absolute))
 	return c, &d.problems, nil

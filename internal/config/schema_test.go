@@ -69,6 +69,8 @@ func leafSchema(t reflect.Type) *jsonschema.Schema {
 		return text(sizePattern, "512KiB", "20MiB")
 	case reflect.TypeFor[Address]():
 		return text(addressPattern, "127.0.0.1:8080", ":8080")
+	case reflect.TypeFor[Quantity]():
+		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: quantityPattern}, {Type: "number", Minimum: "0"}}, Examples: []any{"100m", "64Mi", 2}}
 	case reflect.TypeFor[Ratio]():
 		number := &jsonschema.Schema{Type: "number", Minimum: "0", Maximum: "1"}
 		return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "string", Pattern: ratioPattern}, number}, Examples: []any{"10%", 0.1}}
@@ -92,7 +94,11 @@ func annotate(s *jsonschema.Schema, t reflect.Type, docs map[string]string) {
 		} else if inner.Kind() == reflect.Struct && !isLeaf(reflect.Zero(inner)) {
 			annotate(p, inner, docs)
 		}
-		if needed(f) {
+		switch field, value, conditional := condition(f.Tag.Get("optional")); {
+		case conditional && sectionNeeds(f.Type):
+			other, _ := fieldByName(t, field)
+			s.AllOf = append(s.AllOf, onlyIf(field, value, defaultOf(other) == value, name))
+		case needed(f):
 			s.Required = append(s.Required, name)
 		}
 		p.Default = defaultOf(f)
@@ -112,15 +118,29 @@ func needed(f reflect.StructField) bool {
 	if _, ok := f.Tag.Lookup("required"); ok {
 		return true
 	}
-	if f.Type.Kind() != reflect.Struct || isLeaf(reflect.Zero(f.Type)) || f.Tag.Get("optional") != "" {
-		return false
-	}
-	for inner := range fields(f.Type) {
+	_, _, conditional := condition(f.Tag.Get("optional")) // a condition holds for one value at least, and so does the need
+	return f.Type.Kind() == reflect.Struct && !isLeaf(reflect.Zero(f.Type)) && (f.Tag.Get("optional") == "" || conditional) && sectionNeeds(f.Type)
+}
+
+// sectionNeeds reports whether a field of the section must be there.
+func sectionNeeds(t reflect.Type) bool {
+	for inner := range fields(t) {
 		if needed(inner) {
 			return true
 		}
 	}
 	return false
+}
+
+// onlyIf demands the section name unless field has another value than this one, which is also meant by leaving it
+// out if standard.
+func onlyIf(field, value string, standard bool, name string) *jsonschema.Schema {
+	other := &jsonschema.Schema{Properties: jsonschema.NewProperties()}
+	other.Properties.Set(field, &jsonschema.Schema{Not: &jsonschema.Schema{Enum: []any{value}}})
+	if standard {
+		other.Required = []string{field}
+	}
+	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Required: []string{name}}, other}}
 }
 
 func defaultOf(f reflect.StructField) any {
@@ -151,7 +171,7 @@ func bounds(tag reflect.StructTag) string {
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	docs := map[string]string{}
-	for _, name := range []string{"config.go", "deploy.go"} {
+	for _, name := range []string{"config.go", "deploy.go", "kubernetes.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -216,6 +236,9 @@ func TestSampleIsRight(t *testing.T) {
 	c, err := Parse([]byte(text), "sluice.yaml")
 	if err != nil {
 		t.Fatalf("with all settings:\n%v\n%s", err, text)
+	}
+	if c.Deploy.Kubernetes.Traffic != "httproute" || c.Deploy.ArgoCD.Secret != "shop-git" {
+		t.Errorf("some commented setting of the target kubernetes was not switched on:\n%s", text)
 	}
 	if c.Deploy.Gate.SLO.Errors != 0.01 || c.Version != "v1.0.0" || c.BPF.Bundle == "" || c.Service.Port != 8080 {
 		t.Errorf("some commented setting was not switched on:\n%s", text)
