@@ -124,3 +124,16 @@ func TestResult(t *testing.T) {
 		t.Errorf("a promotion is %q", got)
 	}
 }
+
+func TestALineSaysWhatTheLookSaw(t *testing.T) {
+	l := looks(t)[1]
+	l.Odds, l.PassOdds, l.Outcome = 4812, 0.01, gate.Inconclusive
+	want := "03:04:07  canary  10 %  stable   100 req p50 1.0 ms    canary   100 req p50 1.0 ms    50 errors  odds against 4 812 : 1, for < 0.1 : 1  inconclusive"
+	if diff := cmp.Diff(want, Line(l)); diff != "" {
+		t.Error(diff)
+	}
+	l.Canary = gate.Arm{}
+	if got := Line(l); got[len(got)-1] != ')' {
+		t.Errorf("a canary that gets nothing is not explained: %s", got)
+	}
+}
