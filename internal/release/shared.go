@@ -107,7 +107,7 @@ func (s *Shared) load(ctx context.Context) (chain, []byte, string, error) {
 // append adds the line that next makes for the present end of the chain.
 func (s *Shared) append(ctx context.Context, doing string, next func(*chain) (entry, error)) (entry, error) {
 	var done entry
-	sent := map[string]entry{} // lines of which we do not know whether they were written
+	sent := map[string]entry{} // lines that may have been written although no success was reported
 	err := s.patiently(ctx, doing, func(ctx context.Context) error {
 		c, text, version, err := s.load(ctx)
 		if err != nil {
@@ -137,12 +137,8 @@ func (s *Shared) append(ctx context.Context, doing string, next func(*chain) (en
 				return err
 			}
 		}
-		err = s.Place.Save(ctx, version, text)
-		if temporary(err) {
-			sent[hash] = e
-		}
-		done = e
-		return err
+		sent[hash], done = e, e
+		return s.Place.Save(ctx, version, text)
 	})
 	if err != nil {
 		return entry{}, err
