@@ -1,0 +1,92 @@
+package k8s
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	apps "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// poll is how often the API server is asked while something is waited for.
+const poll = 200 * time.Millisecond
+
+// wait lets time pass, or returns why it cannot.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+func (t *Target) deploymentPath(name string) string {
+	return fmt.Sprintf("/apis/apps/v1/namespaces/%s/deployments/%s", t.svc.Namespace, name)
+}
+
+func (t *Target) deployment(ctx context.Context, name string, insist bool) (*apps.Deployment, error) {
+	var d apps.Deployment
+	err := t.api.do(ctx, call{verb: http.MethodGet, path: t.deploymentPath(name), into: &d, insist: insist})
+	if err != nil {
+		return nil, fmt.Errorf("reading deployment %s: %w", name, err)
+	}
+	return &d, nil
+}
+
+// replicas is how many pods a Deployment wants; one if it does not say.
+func replicas(d *apps.Deployment) int {
+	if d.Spec.Replicas == nil {
+		return 1
+	}
+	return int(*d.Spec.Replicas)
+}
+
+// scale makes the canary Deployment want n pods. Unless force is set, a number
+// that somebody else wrote is left alone: *ChangedError.
+func (t *Target) scale(ctx context.Context, n int, force bool) error {
+	name := t.svc.canary()
+	for {
+		d, err := t.deployment(ctx, name, force)
+		if err != nil {
+			return err
+		}
+		if err := t.owned("deployment "+name, d.ObjectMeta); err != nil {
+			return err
+		}
+		have := replicas(d)
+		if have == n {
+			t.replicas = n
+			return nil
+		}
+		if !force && t.replicas >= 0 && have != t.replicas {
+			return &ChangedError{
+				Object: "deployment " + name, Was: fmt.Sprintf("%d replicas", t.replicas), Is: fmt.Sprint(have),
+				By: author(d.ObjectMeta, `"f:replicas"`),
+			}
+		}
+		// The version makes the API server refuse if anybody wrote since it was read.
+		body, err := json.Marshal(map[string]any{
+			"metadata": map[string]any{"resourceVersion": d.ResourceVersion},
+			"spec":     map[string]any{"replicas": n},
+		})
+		if err != nil {
+			return fmt.Errorf("scaling deployment %s: %w", name, err)
+		}
+		err = t.api.do(ctx, call{
+			verb: http.MethodPatch, path: t.deploymentPath(name) + "/scale", query: url.Values{"fieldManager": {Manager}},
+			kind: "application/merge-patch+json", body: body, insist: force,
+		})
+		if err == nil {
+			t.replicas = n
+			return nil
+		}
+		if !apierrors.IsConflict(err) || ctx.Err() != nil {
+			return fmt.Errorf("scaling deployment %s to %d: %w", name, n, err)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package k8s
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+const (
+	isolateLimit = time.Minute      // for the one call that must work
+	drainLimit   = 15 * time.Second // for endpoints to go after the canary was scaled to zero
+)
+
+// Shift gives the canary a share of the new connections, in ten-thousandths.
+// More pods are ready before they get more traffic, and traffic is off before
+// there are fewer. All of it (canary.Full) leaves the weight of the last step:
+// the stable Deployment is promoted by the next wave of the sync. Errors:
+// *NotReadyError, and *ChangedError if somebody else moved traffic meanwhile.
+func (t *Target) Shift(weight int) error {
+	if weight >= full {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.life, t.svc.ready()+patience)
+	defer cancel()
+	n, err := t.need(ctx, weight)
+	if err != nil {
+		return err
+	}
+	if !t.svc.Route {
+		if n == 0 {
+			return t.empty(ctx, false)
+		}
+		return t.grow(ctx, n)
+	}
+	if n > t.replicas {
+		if err := t.grow(ctx, n); err != nil {
+			return err
+		}
+	}
+	calm, cancelCalm := context.WithTimeout(ctx, patience)
+	defer cancelCalm()
+	if err := t.shape(calm, traffic{weight: weight, header: t.traffic.header}, false); err != nil {
+		return err
+	}
+	if n < t.replicas && n > 0 {
+		if err := t.rested(ctx); err != nil {
+			return err
+		}
+		return t.scale(ctx, n, false)
+	}
+	return nil
+}
+
+// Header sends what the header rule of the route matches to the canary, or back
+// to the stable version.
+func (t *Target) Header(ctx context.Context, on bool) error {
+	if !t.svc.Route || !t.svc.Header {
+		if !on {
+			return nil
+		}
+		return errors.New("sending a header to the canary: the route has no header rule")
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return t.shape(ctx, traffic{weight: t.traffic.weight, header: on}, false)
+}
+
+// shape is divide that remembers when traffic was moved.
+func (t *Target) shape(ctx context.Context, to traffic, force bool) error {
+	changed, err := t.divide(ctx, to, force)
+	if changed {
+		t.moved = time.Now()
+	}
+	return err
+}
+
+// rested waits until the data plane has obeyed the last write of the weights.
+func (t *Target) rested(ctx context.Context) error {
+	return wait(ctx, time.Until(t.moved.Add(settling)))
+}
+
+// Isolate keeps every new connection away from the canary, whatever others wrote
+// meanwhile. With a route that is one write of its weights; without one the
+// canary is scaled to zero, and Isolate returns when its pods are out of the
+// endpoint slices. What is gone altogether gets no traffic and is no error. It
+// tries for up to a minute.
+func (t *Target) Isolate() error {
+	ctx, cancel := context.WithTimeout(context.Background(), isolateLimit)
+	defer cancel()
+	return t.isolate(ctx)
+}
+
+func (t *Target) isolate(ctx context.Context) error {
+	var err error
+	if t.svc.Route {
+		err = t.shape(ctx, traffic{}, true)
+	} else {
+		err = t.empty(ctx, true)
+	}
+	if notThere(err) {
+		return nil
+	}
+	return err
+}
+
+// empty scales the canary to zero and waits until no new connection can reach
+// it.
+func (t *Target) empty(ctx context.Context, force bool) error {
+	canary := map[netip.Addr]bool{}
+	_, _ = t.served(ctx, canary) // only to know the addresses that must go
+	if err := t.scale(ctx, 0, force); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	for {
+		left, err := t.served(ctx, canary)
+		if err == nil && left == 0 {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("%d of its pods are still in the endpoint slices", left)
+		}
+		if wait(ctx, poll) != nil {
+			return fmt.Errorf("deployment %s is scaled to 0, but traffic may still reach it: %w", t.svc.canary(), err)
+		}
+	}
+}
+
+// served counts the canary's pods that get new connections. Their addresses are
+// added to those that are known: the slices of the Services change one by one.
+func (t *Target) served(ctx context.Context, canary map[netip.Addr]bool) (int, error) {
+	found, err := t.endpoints(ctx, t.svc.Name, t.svc.canary())
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range found[t.svc.canary()] {
+		canary[e.addr.Addr()] = true
+	}
+	left := map[netip.Addr]bool{}
+	for _, list := range found {
+		for _, e := range list {
+			if e.ready && canary[e.addr.Addr()] {
+				left[e.addr.Addr()] = true
+			}
+		}
+	}
+	return len(left), nil
+}
+
+// Settle puts everything to rest: all traffic to the stable version, the header
+// rule too, the canary scaled to zero. It may be repeated, needs nothing but
+// [New] and works whatever a killed process left; weights that somebody else
+// wrote go as well, objects that somebody else owns stay (*ForeignError).
+func (t *Target) Settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, isolateLimit)
+	defer cancel()
+	var routeErr error
+	if t.svc.Route {
+		if routeErr = t.isolate(ctx); routeErr == nil {
+			routeErr = t.rested(ctx)
+		}
+		var foreign *ForeignError
+		if routeErr != nil && !errors.As(routeErr, &foreign) {
+			return routeErr // its pods are needed as long as they get traffic
+		}
+	}
+	err := t.empty(ctx, true)
+	if notThere(err) {
+		err = nil
+	}
+	return errors.Join(routeErr, err)
+}
