@@ -61,44 +61,54 @@ func (e *PullError) Hint() string {
 // registry: ref is "host[:port]/repository", with ":tag" or "@sha256:…". Nothing
 // is written. What arrives is compared with the digest by which it was asked for.
 // Errors: *PullError, which may hold a *PlatformError.
-func PullEBPF(ctx context.Context, ref, arch string, opts PullOptions) (StoredEBPF, error) {
+func PullEBPF(ctx context.Context, ref, arch string, opts PullOptions) (stored StoredEBPF, err error) {
+	err = opts.pull(ctx, ref, func(p *pull, r name.Reference) error {
+		stored, err = p.read(r, arch)
+		return err
+	})
+	return stored, err
+}
+
+// pull calls read with what a registry has to be asked with.
+func (opts PullOptions) pull(ctx context.Context, ref string, read func(*pull, name.Reference) error) error {
 	options := []name.Option{name.StrictValidation}
 	if opts.Insecure {
 		options = append(options, name.Insecure)
 	}
 	r, err := name.ParseReference(ref, options...)
 	if err != nil {
-		return StoredEBPF{}, fmt.Errorf("pulling %q: want host[:port]/repository with :tag or @sha256:digest: %w", ref, err)
+		return fmt.Errorf("pulling %q: want host[:port]/repository with :tag or @sha256:digest: %w", ref, err)
 	}
 	host := r.Context().RegistryStr()
 	if opts.Insecure && !loopback(host) {
-		return StoredEBPF{}, &PullError{Host: host, Ref: ref, Err: &PlainHTTPError{Host: host, Insecure: true}}
+		return &PullError{Host: host, Ref: ref, Err: &PlainHTTPError{Host: host, Insecure: true}}
 	}
 	timeout := cmp.Or(opts.Timeout, PullTimeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError(timeout))
 	defer cancel()
 	guard := newTransport(opts.Insecure)
 	defer guard.base.CloseIdleConnections()
-	stored, err := (&pull{r.Context(), []remote.Option{
+	err = read(&pull{r.Context(), []remote.Option{
 		remote.WithContext(ctx),
 		remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithUserAgent("sluice"),
 		remote.WithTransport(guard),
 		remote.WithRetryBackoff(remote.Backoff{Duration: 300 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}),
 		remote.WithRetryPredicate(mayPass),
-	}}).read(r, arch)
-	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = fmt.Errorf("%w: %w", cause, err)
-		}
-		return StoredEBPF{}, &PullError{Host: host, Ref: ref, Err: err}
+	}, maxBundleBytes}, r)
+	if err == nil {
+		return nil
 	}
-	return stored, nil
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return &PullError{Host: host, Ref: ref, Err: err}
 }
 
 type pull struct {
 	repository name.Repository
 	options    []remote.Option
+	bundleMax  int64 // bytes of one bundle
 }
 
 func (p *pull) read(r name.Reference, arch string) (StoredEBPF, error) {
@@ -181,6 +191,6 @@ func (p *pull) bundle(referrer name.Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := readLimited(content, maxBundleBytes)
+	raw, err := readLimited(content, p.bundleMax)
 	return raw, errors.Join(err, content.Close())
 }

@@ -1,12 +1,14 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/sluice-cd/sluice/internal/build"
 	"github.com/sluice-cd/sluice/internal/image"
 )
 
@@ -47,4 +49,21 @@ func (s *Image) Run(context.Context) (string, error) {
 	}
 	s.Index, s.Digest = index, digest.String()
 	return fmt.Sprintf("%.12s for linux %s", digest.Hex, strings.Join(platforms, ", ")), nil
+}
+
+// of is the digest of the image of one platform; false if it is not in the image.
+func (s *Image) of(p build.Platform) (string, bool) {
+	index, err := s.Index.IndexManifest()
+	if err != nil {
+		return "", false
+	}
+	if p.Arch == "arm" {
+		p.Variant = cmp.Or(p.Variant, "v7") // as the image names it
+	}
+	for _, m := range index.Manifests {
+		if m.Platform != nil && m.Platform.OS == p.OS && m.Platform.Architecture == p.Arch && m.Platform.Variant == p.Variant {
+			return m.Digest.String(), true
+		}
+	}
+	return "", false
 }

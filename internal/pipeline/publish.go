@@ -1,12 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
 
 	"github.com/sluice-cd/sluice/internal/image"
-	"github.com/sluice-cd/sluice/internal/sign"
 )
 
 // The media types of what is attached to an image.
@@ -54,12 +54,17 @@ func (s *Publish) Run(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s:%s with %d referrers", where, tag, n), nil
 }
 
-// attach adds signature, provenance and SBOMs to the image.
+// attach adds signature, provenance, release manifest and signed SBOMs to the
+// image, and the SBOMs as they are, for those who look for these.
 func (s *Publish) attach(layout *image.Layout) (int, error) {
-	type referrer struct{ file, kind, predicate string }
-	list := []referrer{
-		{s.Sign.imageSig(), bundleType, sign.PredicateImage},
-		{s.Sign.provenance(), bundleType, sign.PredicateProvenance},
+	type referrer struct{ file, about, kind, predicate string }
+	var list []referrer
+	statements, err := s.Sign.statements()
+	if err != nil {
+		return 0, err
+	}
+	for _, st := range statements {
+		list = append(list, referrer{st.file, st.about, bundleType, st.PredicateType})
 	}
 	for _, b := range s.Sign.Build.Binaries {
 		if inv, ok := s.Sign.SBOM.of(b.Path); ok && b.Platform.OS == "linux" {
@@ -76,7 +81,7 @@ func (s *Publish) attach(layout *image.Layout) (int, error) {
 			notes["dev.sigstore.bundle.content"] = "dsse-envelope"
 			notes["dev.sigstore.bundle.predicateType"] = r.predicate
 		}
-		if _, err := layout.Attach(s.Sign.Image.Digest, r.kind, r.kind, data, notes); err != nil {
+		if _, err := layout.Attach(cmp.Or(r.about, s.Sign.Image.Digest), r.kind, r.kind, data, notes); err != nil {
 			return 0, err
 		}
 	}

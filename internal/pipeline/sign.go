@@ -1,16 +1,12 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"strings"
 
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/sign"
@@ -32,9 +28,8 @@ type Sign struct {
 
 func (*Sign) String() string { return "sign" }
 
-func (s *Sign) manifest() string   { return s.path("release.json") }
-func (s *Sign) provenance() string { return s.path("provenance.sigstore.json") }
-func (s *Sign) imageSig() string   { return s.path("image.sigstore.json") }
+func (s *Sign) manifest() string { return s.path("release.json") }
+func (s *Sign) imageSig() string { return s.path("image.sigstore.json") }
 
 // Run signs what is not yet validly signed.
 func (s *Sign) Run(ctx context.Context) (string, error) {
@@ -66,12 +61,18 @@ func (s *Sign) Run(ctx context.Context) (string, error) {
 		}
 		made += n
 	}
-	n, err := s.attest(ctx, signer, v)
+	statements, err := s.statements()
 	if err != nil {
 		return "", err
 	}
-	made += n
-	return list(fmt.Sprintf("%d signatures", len(files)+2), unchangedIf(made == 0)), nil
+	for _, st := range statements {
+		n, err := attestFile(ctx, signer, v, st.file, st.Statement)
+		if err != nil {
+			return "", err
+		}
+		made += n
+	}
+	return list(fmt.Sprintf("%d signatures", len(files)+len(statements)), unchangedIf(made == 0)), nil
 }
 
 // describe is the release as it lies in the out folder.
@@ -142,31 +143,6 @@ func (s *Sign) save() error {
 	return err
 }
 
-// attest signs the image digest and the provenance of everything.
-func (s *Sign) attest(ctx context.Context, signer *sign.Signer, v *sign.Verifier) (made int, err error) {
-	image := sign.Subject{Name: s.Config.Name, SHA256: bare(s.Image.Digest)}
-	n, err := attestFile(ctx, signer, v, s.imageSig(), sign.Statement{
-		Subjects: []sign.Subject{image}, PredicateType: sign.PredicateImage, Predicate: struct{}{},
-	})
-	if err != nil {
-		return 0, err
-	}
-	subjects := []sign.Subject{image}
-	for _, a := range s.Release.Artifacts {
-		subjects = append(subjects, sign.Subject{Name: a.Path, SHA256: a.SHA256})
-	}
-	m, err := attestFile(ctx, signer, v, s.provenance(), sign.Statement{
-		Subjects: subjects, PredicateType: sign.PredicateProvenance,
-		Predicate: sign.Provenance(sign.ProvenanceInput{
-			Main: s.Config.Build.Main, Version: s.Version, Commit: s.Commit, GoVersion: runtime.Version(),
-			Parameters: map[string]string{
-				"platforms": strings.Join(s.Config.Build.Platforms, ","), "tags": strings.Join(s.Config.Build.Tags, ","),
-			},
-		}),
-	})
-	return n + m, err
-}
-
 // signFile signs a file unless the signature beside it holds. It returns how
 // many signatures it made.
 func signFile(ctx context.Context, signer *sign.Signer, v *sign.Verifier, path string) (int, error) {
@@ -182,43 +158,6 @@ func signFile(ctx context.Context, signer *sign.Signer, v *sign.Verifier, path s
 		return 0, fmt.Errorf("signing %s: %w", path, err)
 	}
 	return 1, writeFile(bundlePath(path), bundle)
-}
-
-// attestFile writes a signed statement unless the one that is there holds and
-// says the same.
-func attestFile(ctx context.Context, signer *sign.Signer, v *sign.Verifier, path string, st sign.Statement) (int, error) {
-	want, err := json.Marshal(st.Predicate)
-	if err != nil {
-		return 0, fmt.Errorf("encoding a statement: %w", err)
-	}
-	if old, err := os.ReadFile(path); err == nil && holds(v, old, st, want) {
-		return 0, nil
-	}
-	bundle, err := signer.Attest(ctx, st)
-	if err != nil {
-		return 0, fmt.Errorf("signing %s: %w", filepath.Base(path), err)
-	}
-	return 1, writeFile(path, bundle)
-}
-
-func holds(v *sign.Verifier, bundle []byte, st sign.Statement, want []byte) bool {
-	for _, subject := range st.Subjects {
-		got, err := v.Attestation(bundle, subject.SHA256, st.PredicateType)
-		if err != nil || !sameJSON(got, want) {
-			return false
-		}
-	}
-	return true
-}
-
-func sameJSON(a, b []byte) bool {
-	var x, y any
-	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
-		return false
-	}
-	xs, _ := json.Marshal(x)
-	ys, _ := json.Marshal(y)
-	return bytes.Equal(xs, ys)
 }
 
 // history reads the ledger of an out folder; no ledger is an empty one.
