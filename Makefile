@@ -1,7 +1,9 @@
 # Bare make lists the targets. CI runs every one of them (.ci/run).
 
 GO      ?= go
-TOOL     = $(GO) tool -modfile=tools/go.mod
+TOOL     = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
+# Modules of their own, for a reason each: ARCHITECTURE.md.
+MODULES  = . deploy/argocd
 SLUICE   = bin/sluice
 # The race detector needs cgo; everything else is built without.
 export CGO_ENABLED ?= 0
@@ -21,8 +23,12 @@ demo: setup-demo build ## ship five releases of the sample service under load (n
 	$(GO) run ./internal/demo -sluice $(SLUICE)
 
 .PHONY: test
-test: setup-test build lint generate-check ## run every check and test (kernel tests need root)
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+test: setup-test build check ## run every check and test (kernel tests need root)
+	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race ./..."; (cd $$m && CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...); done
+
+.PHONY: check
+check: lint generate-check ## what needs no root: gofumpt, vet, staticcheck, actionlint, generated files
+	$(TOOL) actionlint
 
 .PHONY: kernels
 kernels: setup-kernels ## try every eBPF object on Linux 5.10 to the newest, in virtual machines (3 minutes)
@@ -35,8 +41,7 @@ bench: ## run every benchmark once (BENCHTIME=25x for numbers)
 .PHONY: lint
 lint: ## gofumpt, vet and staticcheck
 	@out=$$($(TOOL) gofumpt -l $$(git ls-files '*.go' | grep -v _bpfe)); test -z "$$out" || { echo "not gofumpt-ed:"; echo "$$out"; exit 1; }
-	$(GO) vet ./...
-	$(TOOL) staticcheck ./...
+	@set -e; for m in $(MODULES); do echo "cd $$m && go vet ./... && staticcheck ./..."; (cd $$m && $(GO) vet ./... && $(TOOL) staticcheck ./...); done
 
 .PHONY: generate
 generate: ## compile the eBPF objects and write generated files again (needs clang-19)

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/actions"
 	"github.com/sluice-cd/sluice/internal/sandbox"
 )
 
@@ -38,9 +39,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if file, _ := root.PersistentFlags().GetString("sarif"); file != "" {
+		err = errors.Join(err, writeSARIF(file, err))
+	}
 	if err == nil {
 		return 0
 	}
+	annotate(actions.New(os.Getenv, stderr), err)
 	fmt.Fprint(stderr, message(err))
 	var refused *bpf.LoadError
 	if verbose, _ := root.PersistentFlags().GetBool("verbose"); verbose && errors.As(err, &refused) {
@@ -69,6 +74,7 @@ both; the new version is promoted only when the evidence says it is not worse.`,
 	}
 	root.SetVersionTemplate("sluice {{.Version}}\n")
 	root.PersistentFlags().Bool("verbose", false, "print the whole log of the eBPF verifier when it refuses a program")
+	root.PersistentFlags().String("sarif", "", "write what is wrong to this `file` too, for code scanning (SARIF 2.1.0)")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), publishCommand(), deployCommand())
 	root.AddCommand(stepCommands()...)

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/internal/actions"
 	"github.com/sluice-cd/sluice/internal/pipeline"
 	"github.com/sluice-cd/sluice/internal/release"
 )
@@ -100,11 +102,9 @@ func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSO
 	if runErr != nil {
 		out.Error = runErr.Error()
 	}
+	runErr = errors.Join(runErr, publishOutcome(actions.New(os.Getenv, os.Stderr), j.Config.Name, out))
 	if asJSON {
-		if err := printJSON(w, out); err != nil {
-			return err
-		}
-		return runErr
+		return errors.Join(printJSON(w, out), runErr)
 	}
 	switch {
 	case r.Record != nil:
