@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,19 +11,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/etcd"
 )
-
-// EtcdConfig says how to reach etcd. Only Endpoints is required.
-type EtcdConfig struct {
-	Endpoints []string      // https://host:2379; tried in turn
-	TLS       *tls.Config   // nil: the certificates of the system
-	User      string        // "": no log-in by password
-	Password  string        //
-	Timeout   time.Duration // of one operation, all endpoints together; 0: 5 s
-}
-
-// DefaultEtcdTimeout bounds an operation when EtcdConfig.Timeout is zero.
-const DefaultEtcdTimeout = 5 * time.Second
 
 // Keys in etcd. The digest is complete ("sha256:…").
 const (
@@ -36,7 +24,7 @@ const (
 // that are used once, each in a transaction that demands that the key is new, so
 // no two nodes can overwrite each other. The order of events is that in which
 // etcd took them, whatever the clocks of the nodes say.
-type etcd struct{ gateway }
+type inEtcd struct{ *etcd.Client }
 
 // Etcd opens the history in etcd, over its JSON gateway; nothing is sent yet.
 // Events are signed with the name by: a node, or a person.
@@ -44,48 +32,42 @@ type etcd struct{ gateway }
 // An etcd takes requests of up to 1.5 MiB unless it was started with another
 // --max-request-bytes: a larger object is a *TooLargeError. Plain HTTP is refused
 // but for etcd on the same machine.
-func Etcd(cfg EtcdConfig, by string) (*History, error) {
+func Etcd(cfg etcd.Config, by string) (*History, error) {
 	if by == "" {
 		return nil, errors.New("opening the history of objects in etcd: no name for who writes it")
 	}
-	g, err := newGateway(cfg)
+	g, err := etcd.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("opening the history of objects in etcd: %w", err)
 	}
-	return &History{backend: &etcd{g}, by: by, now: time.Now}, nil
+	return &History{backend: &inEtcd{g}, by: by, now: time.Now}, nil
 }
 
-func (c *etcd) put(ctx context.Context, digest bpf.Digest, object []byte) error {
+func (c *inEtcd) put(ctx context.Context, digest bpf.Digest, object []byte) error {
 	key := objectPrefix + string(digest)
-	var answer txnAnswer
-	err := c.call(ctx, "/v3/kv/txn", create(key, object, operation{Range: &rangeRequest{Key: []byte(key)}}), &answer)
+	answer, err := c.Txn(ctx, etcd.Create(key, object, etcd.Operation{Range: &etcd.RangeRequest{Key: []byte(key)}}))
+	if large, ok := errors.AsType[*etcd.TooLargeError](err); ok {
+		return &TooLargeError{Err: large}
+	}
 	if err != nil || answer.Succeeded {
 		return err
 	}
-	have, err := answer.found()
+	have, err := answer.Found()
 	if err != nil || bpf.DigestOf(have.Value) == digest {
 		return err
 	}
 	// Damaged: mend it, unless somebody else just has.
-	mend := txnRequest{
-		Compare: []comparison{{Key: []byte(key), Target: "MOD", Result: "EQUAL", ModRevision: have.ModRevision}},
-		Success: []operation{{Put: &keyValue{Key: []byte(key), Value: object}}},
+	mend := etcd.TxnRequest{
+		Compare: []etcd.Comparison{{Key: []byte(key), Target: "MOD", Result: "EQUAL", ModRevision: have.ModRevision}},
+		Success: []etcd.Operation{{Put: &etcd.KeyValue{Key: []byte(key), Value: object}}},
 	}
-	return c.call(ctx, "/v3/kv/txn", mend, &answer)
+	_, err = c.Txn(ctx, mend)
+	return err
 }
 
-// create puts a key that must be new; otherwise another operation is done.
-func create(key string, value []byte, otherwise ...operation) txnRequest {
-	return txnRequest{
-		Compare: []comparison{{Key: []byte(key), Target: "CREATE", Result: "EQUAL", CreateRevision: "0"}},
-		Success: []operation{{Put: &keyValue{Key: []byte(key), Value: value}}},
-		Failure: otherwise,
-	}
-}
-
-func (c *etcd) get(ctx context.Context, digest bpf.Digest) ([]byte, error) {
-	var answer rangeAnswer
-	if err := c.call(ctx, "/v3/kv/range", rangeRequest{Key: []byte(objectPrefix + string(digest))}, &answer); err != nil {
+func (c *inEtcd) get(ctx context.Context, digest bpf.Digest) ([]byte, error) {
+	answer, err := c.Range(ctx, etcd.RangeRequest{Key: []byte(objectPrefix + string(digest))})
+	if err != nil {
 		return nil, err
 	}
 	if len(answer.KVs) == 0 {
@@ -94,7 +76,7 @@ func (c *etcd) get(ctx context.Context, digest bpf.Digest) ([]byte, error) {
 	return answer.KVs[0].Value, nil
 }
 
-func (c *etcd) add(ctx context.Context, e Event) error {
+func (c *inEtcd) add(ctx context.Context, e Event) error {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return err
@@ -102,26 +84,27 @@ func (c *etcd) add(ctx context.Context, e Event) error {
 	// The name is chosen once: a request that is sent again, because its answer
 	// was lost, adds nothing.
 	key := eventPrefix + string(e.Digest) + "/" + rand.Text()
-	return c.call(ctx, "/v3/kv/txn", create(key, text), new(txnAnswer))
+	_, err = c.Txn(ctx, etcd.Create(key, text))
+	return err
 }
 
 // eventPage is how many events are asked for at once.
 const eventPage = 1000
 
-func (c *etcd) events(ctx context.Context, digest bpf.Digest) ([]Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+func (c *inEtcd) events(ctx context.Context, digest bpf.Digest) ([]Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout())
 	defer cancel()
 	prefix := eventPrefix
 	if digest != "" {
 		prefix += string(digest) + "/"
 	}
-	ask := rangeRequest{
-		Key: []byte(prefix), RangeEnd: prefixEnd(prefix), Limit: eventPage, SortOrder: "ASCEND", SortTarget: "CREATE",
+	ask := etcd.RangeRequest{
+		Key: []byte(prefix), RangeEnd: etcd.PrefixEnd(prefix), Limit: eventPage, SortOrder: "ASCEND", SortTarget: "CREATE",
 	}
 	var list []Event
 	for {
-		var answer rangeAnswer
-		if err := c.call(ctx, "/v3/kv/range", ask, &answer); err != nil {
+		answer, err := c.Range(ctx, ask)
+		if err != nil {
 			return nil, err
 		}
 		for _, kv := range answer.KVs {
@@ -147,14 +130,16 @@ func (c *etcd) events(ctx context.Context, digest bpf.Digest) ([]Event, error) {
 	}
 }
 
-// prefixEnd is the end of the range of all keys with a prefix.
-func prefixEnd(prefix string) []byte {
-	end := []byte(prefix)
-	end[len(end)-1]++
-	return end
-}
+func (c *inEtcd) close() error { return c.Close() }
 
-func (c *etcd) close() error {
-	c.client.CloseIdleConnections()
-	return nil
+// TooLargeError means that etcd does not take an object of this size.
+type TooLargeError struct{ Err error }
+
+func (e *TooLargeError) Error() string { return e.Err.Error() }
+
+func (e *TooLargeError) Unwrap() error { return e.Err }
+
+// Hint says what limits it.
+func (e *TooLargeError) Hint() string {
+	return "etcd takes requests of up to 1.5 MiB (--max-request-bytes); remove debug information with llvm-strip -g, or keep the history in a directory"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/etcd/etcdtest"
 )
 
 // store is one backend: node opens it as a node of that name, damage flips a bit
@@ -28,7 +29,7 @@ type store struct {
 func stores(t *testing.T) map[string]store {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "history")
-	server := startEtcd(t)
+	server := etcdtest.Start(t)
 	return map[string]store{
 		"directory": {
 			node: func(t *testing.T, name string) *History {
@@ -53,8 +54,11 @@ func stores(t *testing.T) map[string]store {
 			},
 		},
 		"etcd": {
-			node:   server.node,
-			damage: func(t *testing.T, digest bpf.Digest) { t.Helper(); changeInEtcd(t, server.node(t, "attacker"), digest) },
+			node: func(t *testing.T, name string) *History { t.Helper(); return node(t, server, name) },
+			damage: func(t *testing.T, digest bpf.Digest) {
+				t.Helper()
+				changeInEtcd(t, node(t, server, "attacker"), digest)
+			},
 		},
 	}
 }

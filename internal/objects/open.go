@@ -1,12 +1,10 @@
 package objects
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
+
+	"github.com/sluice-cd/sluice/internal/etcd"
 )
 
 // Options are what [Open] needs besides the place. The zero value will do for a
@@ -27,41 +25,11 @@ func Open(place, by string, opts Options) (*History, error) {
 	case kind == "dir" && rest != "":
 		return Dir(rest, by)
 	case kind == "etcd" && rest != "":
-		conf, err := opts.tls()
+		conf, err := etcd.Files{CAFile: opts.CAFile, CertFile: opts.CertFile, KeyFile: opts.KeyFile}.TLS()
 		if err != nil {
 			return nil, fmt.Errorf("opening the history of objects in etcd: %w", err)
 		}
-		return Etcd(EtcdConfig{Endpoints: strings.Split(rest, ","), TLS: conf, User: opts.User, Password: opts.Password}, by)
+		return Etcd(etcd.Config{Endpoints: strings.Split(rest, ","), TLS: conf, User: opts.User, Password: opts.Password}, by)
 	}
 	return nil, fmt.Errorf("history of objects %q, want dir:PATH or etcd:https://host:2379", place)
-}
-
-func (o Options) tls() (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		text, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s: no certificate in it", o.CAFile)
-		}
-	}
-	switch {
-	case o.CertFile == "" && o.KeyFile == "":
-		return conf, nil
-	case o.CertFile == "" || o.KeyFile == "":
-		return nil, errors.New("a certificate and its key belong together: give both or none")
-	}
-	load := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
-		return &pair, err
-	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	// Read again for every connection: certificates of a mesh live for an hour.
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	return conf, nil
 }

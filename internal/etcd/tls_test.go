@@ -1,4 +1,4 @@
-package objects
+package etcd_test
 
 import (
 	"crypto/ecdsa"
@@ -15,6 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/etcd"
+	"github.com/sluice-cd/sluice/internal/etcd/etcdtest"
 )
 
 // authority issues certificates for a test, into files.
@@ -70,21 +73,25 @@ func TestEtcdClientCertificate(t *testing.T) {
 	a.issue("server", &x509.Certificate{ExtKeyUsage: both, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, a)
 	a.issue("node", &x509.Certificate{ExtKeyUsage: both[1:]}, a)
 	stranger.issue("node", &x509.Certificate{ExtKeyUsage: both[1:]}, stranger)
-	s := startEtcd(t, "--cert-file="+a.path("server.pem"), "--key-file="+a.path("server.key"), "--client-cert-auth", "--trusted-ca-file="+a.path("ca.pem"))
-	open := func(o Options) error {
-		h, err := Open("etcd:"+s.URL, "node", o)
+	s := etcdtest.Start(t, "--cert-file="+a.path("server.pem"), "--key-file="+a.path("server.key"), "--client-cert-auth", "--trusted-ca-file="+a.path("ca.pem"))
+	open := func(f etcd.Files) error {
+		conf, err := f.TLS()
 		if err != nil {
 			return err
 		}
-		defer h.Close()
-		_, err = h.Put(t.Context(), []byte("object"), nil)
+		c, err := etcd.New(etcd.Config{Endpoints: []string{s.URL}, TLS: conf})
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.Txn(t.Context(), etcd.Create("/key", []byte("value")))
 		return err
 	}
-	good := Options{CAFile: a.path("ca.pem"), CertFile: a.path("node.pem"), KeyFile: a.path("node.key")}
+	good := etcd.Files{CAFile: a.path("ca.pem"), CertFile: a.path("node.pem"), KeyFile: a.path("node.key")}
 	if err := open(good); err != nil {
 		t.Fatal(err)
 	}
-	for name, o := range map[string]Options{
+	for name, o := range map[string]etcd.Files{
 		"no certificate":            {CAFile: good.CAFile},
 		"a stranger's certificate":  {CAFile: good.CAFile, CertFile: stranger.path("node.pem"), KeyFile: stranger.path("node.key")},
 		"a server nobody knows":     {CertFile: good.CertFile, KeyFile: good.KeyFile},
@@ -94,7 +101,7 @@ func TestEtcdClientCertificate(t *testing.T) {
 		"another's key":             {CAFile: good.CAFile, CertFile: good.CertFile, KeyFile: stranger.path("node.key")},
 	} {
 		err := open(o)
-		var unavailable *UnavailableError
+		var unavailable *etcd.UnavailableError
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		} else if o.CertFile != "" && errors.As(err, &unavailable) && (unavailable.Temporary() || !strings.Contains(unavailable.Hint(), "certificates")) {
