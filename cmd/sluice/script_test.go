@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs every script in testdata. They are the manual, too: each
-// shows one thing that sluice does. UPDATE=1 rewrites expected output.
+// shows one thing that sluice does. UPDATE=1 rewrites expected output. SLUICE_BIN
+// names a folder with another build of sluice (make cover).
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("rolls out real services")
@@ -36,6 +37,9 @@ func TestScripts(t *testing.T) {
 	cache, err := exec.Command("go", "env", "GOCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if bin := os.Getenv("SLUICE_BIN"); bin != "" {
+		t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	}
 	program, err := exec.LookPath("sluice")
 	if err != nil {
