@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // cutOff stands at the beginning of a ledger that was shortened. The line's prev
@@ -38,12 +39,15 @@ func (c *chain) checkCut(e entry) error {
 	return nil
 }
 
+// depth is how far an operator can go back in a shortened ledger whatever was
+// released since.
+const depth = 10
+
 // kept is what a history must not forget: rollouts that have not ended, the
-// version that serves, and the one before it.
+// version that serves, and those before it.
 func kept(history []Record) []Record {
-	var keep []Record
 	stack := serving(history)
-	keep = append(keep, stack[max(0, len(stack)-2):]...)
+	keep := slices.Clone(stack[max(0, len(stack)-depth):])
 	for _, r := range history {
 		if !r.Finished() {
 			keep = append(keep, r)
