@@ -22,6 +22,9 @@ const (
 	patience  = 20 * time.Second // for a call whose context has no deadline
 	tryLimit  = 5 * time.Second  // for one try of a call
 	mostBytes = 64 << 20         // of an answer
+	// comingUp is how long an API server that has just started may refuse what it
+	// will allow, because it does not know its roles and accounts yet.
+	comingUp = 10 * time.Second
 )
 
 // api speaks to the API server: plain JSON, one try at a time, over HTTP/1.1, so
@@ -99,11 +102,12 @@ func (a *api) do(ctx context.Context, c call) error {
 		if ctx.Err() == nil || last == nil {
 			last = err
 		}
-		forbidden := apierrors.IsForbidden(err) && (away || c.insist || starting(err)) && time.Since(began) < 10*time.Second
-		if !forbidden && !passing(err) {
+		denied := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
+		again := denied && (away || c.insist || starting(err)) && time.Since(began) < comingUp
+		if !again && !passing(err) {
 			return err
 		}
-		away = away || !apierrors.IsForbidden(err)
+		away = away || !denied
 		select {
 		case <-ctx.Done():
 			if errors.Is(last, ctx.Err()) {

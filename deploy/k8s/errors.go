@@ -13,9 +13,12 @@ type ForbiddenError struct {
 }
 
 func (e *ForbiddenError) Error() string {
-	missing := make([]string, len(e.Missing))
-	for i, p := range e.Missing {
-		missing[i] = p.String()
+	var missing []string
+	for _, p := range e.Missing {
+		missing = append(missing, p.String())
+	}
+	if n := len(missing); n > 4 {
+		missing = append(missing[:3], fmt.Sprintf("and do %d more things", n-3))
 	}
 	return fmt.Sprintf("in namespace %s this account may not %s", e.Namespace, strings.Join(missing, ", "))
 }
@@ -23,8 +26,8 @@ func (e *ForbiddenError) Error() string {
 // Hint says what to do about it.
 func (e *ForbiddenError) Hint() string {
 	p := e.Missing[0]
-	return fmt.Sprintf("give the service account a Role and RoleBinding in namespace %s (sluice-argo render writes them); try: kubectl auth can-i %s %s -n %s --as system:serviceaccount:…",
-		e.Namespace, p.Verb, p.path(), e.Namespace)
+	return fmt.Sprintf("is deploy.kubernetes.namespace right? If so the service account needs the Role that sluice-argo render writes; try: kubectl auth can-i %s %s -n %s --as system:serviceaccount:%s:NAME",
+		p.Verb, p.path(), e.Namespace, e.Namespace)
 }
 
 // AbsentError means that something a rollout needs is not in the cluster.

@@ -2,7 +2,6 @@ package k8s
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,7 +72,10 @@ func (t *Target) checkObjects(ctx context.Context) (stable, canary *apps.Deploym
 	if err := read("deployment", t.svc.canary(), t.deploymentPath(t.svc.canary()), canary); err != nil {
 		return nil, nil, err
 	}
-	services := map[string]*core.Service{t.svc.Name: {}, t.svc.stable(): {}, t.svc.canary(): {}}
+	services := map[string]*core.Service{t.svc.stable(): {}, t.svc.canary(): {}}
+	if !t.svc.Route { // with one clients come through the gateway
+		services[t.svc.Name] = &core.Service{}
+	}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		if err := read("service", name, t.corePath("services/"+name), services[name]); err != nil {
 			return nil, nil, err
@@ -150,8 +152,7 @@ func (t *Target) checkService(s *core.Service) error {
 	if s.Spec.Selector[nameLabel] != t.svc.Name {
 		return &UnfitError{object, fmt.Sprintf("does not select pods by %s=%s", nameLabel, t.svc.Name)}
 	}
-	// With a route clients come through the gateway, and the common Service is the user's.
-	if got := s.Spec.Selector[trackLabel]; got != want && (want != "" || !t.svc.Route) {
+	if got := s.Spec.Selector[trackLabel]; got != want {
 		return &UnfitError{object, fmt.Sprintf("selects pods with %s=%q, not %q", trackLabel, got, want)}
 	}
 	for _, p := range s.Spec.Ports {
@@ -166,8 +167,8 @@ func (t *Target) checkService(s *core.Service) error {
 // killed.
 func (t *Target) checkReplicas(d *apps.Deployment) error {
 	t.replicas = replicas(d)
-	if by := author(d.ObjectMeta, `"f:replicas"`); t.replicas != 0 && by != Manager {
-		return &WeightsError{Object: "deployment " + d.Name, What: fmt.Sprintf("has %d replicas", t.replicas), By: by}
+	if field := `"f:replicas"`; t.replicas != 0 && !owns(d.ObjectMeta, Manager, field) {
+		return &WeightsError{Object: "deployment " + d.Name, What: fmt.Sprintf("has %d replicas", t.replicas), By: author(d.ObjectMeta, field)}
 	}
 	return nil
 }
@@ -175,18 +176,18 @@ func (t *Target) checkReplicas(d *apps.Deployment) error {
 // checkRoute accepts a route at rest, or as a rollout of ours left it that was
 // killed.
 func (t *Target) checkRoute(ctx context.Context) error {
-	r, pairs, err := t.readRoute(ctx, false)
-	var kind *AbsentError
-	if notThere(err) && !errors.As(err, &kind) {
-		return &AbsentError{Namespace: t.svc.Namespace, Objects: []string{"httproute " + t.svc.Name}}
+	r, err := t.readRoute(ctx, false)
+	if err != nil {
+		return err
 	}
+	pairs, err := r.pairs(t.svc)
 	if err != nil {
 		return err
 	}
 	for _, p := range r.Status.Parents {
 		for _, c := range p.Conditions {
-			if c.Status == metav1.ConditionFalse && c.ObservedGeneration == r.Generation && (c.Type == "Accepted" || c.Type == "ResolvedRefs") {
-				return &UnfitError{"httproute " + t.svc.Name, oneLine(fmt.Sprintf("is not served by %s: %s: %s", p.Controller, c.Reason, c.Message))}
+			if c.Type == "Accepted" && c.Status == metav1.ConditionFalse && c.ObservedGeneration == r.Generation {
+				return &UnfitError{"httproute " + t.svc.Name, oneLine(fmt.Sprintf("is not accepted by %s: %s: %s", p.Controller, c.Reason, c.Message))}
 			}
 		}
 	}

@@ -45,9 +45,7 @@ func (s Service) Permissions() []Permission {
 	need := []Permission{
 		{"get", "apps", "deployments", "", s.stable()},
 		{"get", "apps", "deployments", "", s.canary()},
-		{"get", "apps", "deployments", "scale", s.canary()},
 		{"patch", "apps", "deployments", "scale", s.canary()},
-		{"get", "", "services", "", s.Name},
 		{"get", "", "services", "", s.stable()},
 		{"get", "", "services", "", s.canary()},
 		{"list", "discovery.k8s.io", "endpointslices", "", ""},
@@ -55,12 +53,12 @@ func (s Service) Permissions() []Permission {
 		{"list", "", "events", "", ""},
 		{"create", "", "events", "", ""},
 	}
-	if s.Route {
-		need = append(need,
-			Permission{"get", routeGroup, "httproutes", "", s.Name},
-			Permission{"patch", routeGroup, "httproutes", "", s.Name})
+	if !s.Route {
+		return append(need, Permission{"get", "", "services", "", s.Name})
 	}
-	return need
+	return append(need,
+		Permission{"get", routeGroup, "httproutes", "", s.Name},
+		Permission{"patch", routeGroup, "httproutes", "", s.Name})
 }
 
 // checkPermissions asks the API server about every permission and names all

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 )
 
@@ -21,7 +22,8 @@ type Probe struct {
 
 // Probes lists the daemons of the DaemonSet sluice-probe in a namespace, one a
 // node, sorted. While a node's pod is replaced it is the newer one that does not
-// end.
+// end. A namespace without any is an empty list; the error is a *ForbiddenError
+// if they may not be listed.
 func Probes(ctx context.Context, cfg *rest.Config, namespace string, port int) ([]Probe, error) {
 	a, err := newAPI(cfg)
 	if err != nil {
@@ -29,7 +31,11 @@ func Probes(ctx context.Context, cfg *rest.Config, namespace string, port int) (
 	}
 	defer a.close()
 	var pods core.PodList
-	if err := a.list(ctx, "/api/v1/namespaces/"+namespace+"/pods", nameLabel+"=sluice-probe", &pods); err != nil {
+	err = a.list(ctx, "/api/v1/namespaces/"+namespace+"/pods", nameLabel+"=sluice-probe", &pods)
+	if apierrors.IsForbidden(err) {
+		return nil, &ForbiddenError{Namespace: namespace, Missing: []Permission{{Verb: "list", Resource: "pods"}}}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("listing the probes in namespace %s: %w", namespace, err)
 	}
 	return choose(pods.Items, port), nil

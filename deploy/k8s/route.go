@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -99,11 +98,9 @@ func (r *route) noted() traffic {
 	return traffic{n.Weight, n.Header, n.By}
 }
 
-// pairs finds the rules that divide traffic between the two versions. Rules
-// without the canary are the user's own.
-func (r *route) pairs(s Service) ([]pair, error) {
+// backends finds the rules in which the canary is.
+func (r *route) backends(s Service) ([]pair, error) {
 	var found []pair
-	weighted := false
 	for i, rule := range r.Spec.Rules {
 		p := pair{rule: i, stable: -1, canary: -1, raw: rule.BackendRefs}
 		if len(rule.BackendRefs) > 0 {
@@ -119,21 +116,34 @@ func (r *route) pairs(s Service) ([]pair, error) {
 				p.canary = j
 			}
 		}
-		if p.canary < 0 {
-			continue
-		}
-		if p.stable < 0 || len(p.refs) != 2 {
-			return nil, &UnfitError{"httproute " + s.Name, fmt.Sprintf("has a rule (number %d) with %s but not exactly the two backends %s and %s", i+1, s.canary(), s.stable(), s.canary())}
-		}
 		p.header = s.Header && i == 0 && len(rule.Matches) > 0 && len(rule.Matches[0].Headers) > 0
+		if p.canary >= 0 {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// pairs is backends that insists on rules as they were rendered: both versions
+// and nobody else, the one with the header first. Rules without the canary are
+// the user's own.
+func (r *route) pairs(s Service) ([]pair, error) {
+	found, err := r.backends(s)
+	if err != nil {
+		return nil, err
+	}
+	object, weighted := "httproute "+s.Name, false
+	for _, p := range found {
+		if p.stable < 0 || len(p.refs) != 2 {
+			return nil, &UnfitError{object, fmt.Sprintf("has a rule (number %d) with %s but not exactly the two backends %s and %s", p.rule+1, s.canary(), s.stable(), s.canary())}
+		}
 		weighted = weighted || !p.header
-		found = append(found, p)
 	}
 	switch {
 	case !weighted:
-		return nil, &UnfitError{"httproute " + s.Name, fmt.Sprintf("has no rule with the backends %s and %s", s.stable(), s.canary())}
+		return nil, &UnfitError{object, fmt.Sprintf("has no rule with the backends %s and %s", s.stable(), s.canary())}
 	case s.Header && !found[0].header:
-		return nil, &UnfitError{"httproute " + s.Name, "has no header match in its first rule"}
+		return nil, &UnfitError{object, "has no header match in its first rule"}
 	}
 	return found, nil
 }
@@ -167,115 +177,32 @@ func describe(pairs []pair) string {
 	return "divides traffic stable:canary " + strings.Join(parts, " and ")
 }
 
-// patch is the one write that makes the route divide traffic as told. It fails
-// if a rule is not any more as it was read.
-func (r *route) patch(pairs []pair, to traffic) []byte {
-	type op struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
-	}
-	var ops []op
-	for _, p := range pairs {
-		refs := fmt.Sprintf("/spec/rules/%d/backendRefs", p.rule)
-		ops = append(ops, op{"test", refs, p.raw})
-		s, c := 100, 0 // at rest as in git
-		switch {
-		case p.header && to.header:
-			s, c = 0, 100
-		case !p.header && to.weight > 0:
-			s, c = full-to.weight, to.weight
-		}
-		ops = append(ops,
-			op{"add", fmt.Sprintf("%s/%d/weight", refs, p.stable), s},
-			op{"add", fmt.Sprintf("%s/%d/weight", refs, p.canary), c})
-	}
-	if r.Annotations == nil {
-		ops = append(ops, op{"add", "/metadata/annotations", map[string]string{note: to.note()}})
-	} else {
-		ops = append(ops, op{"add", "/metadata/annotations/" + strings.ReplaceAll(note, "/", "~1"), to.note()})
-	}
-	raw, _ := json.Marshal(ops) // raw is JSON that was read: it never fails
-	return raw
-}
-
-// readRoute reads the HTTPRoute and its rules. Errors: *AbsentError if the
-// cluster does not know the kind, *ForeignError, *UnfitError.
-func (t *Target) readRoute(ctx context.Context, insist bool) (*route, []pair, error) {
+// readRoute reads the HTTPRoute. Errors: *AbsentError if it or its kind is not
+// there, *ForeignError.
+func (t *Target) readRoute(ctx context.Context, insist bool) (*route, error) {
 	var r route
+	object := "httproute " + t.svc.Name
 	err := t.api.do(ctx, call{verb: http.MethodGet, path: t.routePath(), into: &r, insist: insist})
-	if unknownKind(err) {
-		return nil, nil, &AbsentError{Namespace: t.svc.Namespace, Kind: "HTTPRoute (" + routeGroup + "/v1)"}
+	switch {
+	case unknownKind(err):
+		return nil, &AbsentError{Namespace: t.svc.Namespace, Kind: "HTTPRoute (" + routeGroup + "/v1)"}
+	case apierrors.IsNotFound(err):
+		return nil, &AbsentError{Namespace: t.svc.Namespace, Objects: []string{object}}
+	case err != nil:
+		return nil, fmt.Errorf("reading %s: %w", object, err)
 	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading httproute %s: %w", t.svc.Name, err)
-	}
-	if err := t.owned("httproute "+t.svc.Name, r.ObjectMeta); err != nil {
-		return nil, nil, err
-	}
-	pairs, err := r.pairs(t.svc)
-	return &r, pairs, err
+	return &r, t.owned(object, r.ObjectMeta)
 }
 
 func (t *Target) routePath() string {
 	return fmt.Sprintf("/apis/%s/v1/namespaces/%s/httproutes/%s", routeGroup, t.svc.Namespace, t.svc.Name)
 }
 
-// divide makes the route divide traffic as told and says whether that was a
-// change. Unless force is set, weights that somebody else wrote are left alone:
-// *ChangedError.
-func (t *Target) divide(ctx context.Context, to traffic, force bool) (changed bool, err error) {
-	to.by = t.id
-	refused := "" // version of the object at which the patch was refused
-	for {
-		r, pairs, err := t.readRoute(ctx, force)
-		if err != nil {
-			return changed, err
-		}
-		now, ours := r.traffic(pairs)
-		if now == to && ours {
-			// Already so, perhaps by a write of ours whose answer was lost.
-			t.traffic = to
-			return changed, nil
-		}
-		if force && ours && now.rest() && to.rest() {
-			t.traffic = now
-			return changed, nil
-		}
-		if !force && (!ours || now != t.traffic) {
-			is := now.String()
-			if !ours {
-				is = strings.TrimPrefix(describe(pairs), "divides traffic ")
-			}
-			return changed, &ChangedError{Object: "httproute " + t.svc.Name, Was: t.traffic.String(), Is: is, By: author(r.ObjectMeta, `"f:rules"`)}
-		}
-		err = t.api.do(ctx, call{
-			verb: http.MethodPatch, path: t.routePath(), query: url.Values{"fieldManager": {Manager}},
-			kind: "application/json-patch+json", body: r.patch(pairs, to), insist: force,
-		})
-		if err == nil {
-			t.traffic = to
-			return true, nil
-		}
-		// A test that failed is answered with "invalid", a race that was lost with
-		// "conflict": what is there now has to be looked at. The same answer to the
-		// same object is a real refusal.
-		again := apierrors.IsConflict(err) || apierrors.IsInvalid(err) && refused != r.ResourceVersion
-		if !again || ctx.Err() != nil {
-			return changed, fmt.Errorf("setting the weights of httproute %s: %w", t.svc.Name, err)
-		}
-		refused = r.ResourceVersion
-		if err := wait(ctx, poll); err != nil {
-			return changed, fmt.Errorf("setting the weights of httproute %s: %w", t.svc.Name, err)
-		}
-	}
-}
-
 // author is who last wrote a field, as far as the API server noted it.
 func author(m metav1.ObjectMeta, field string) string {
 	var last metav1.ManagedFieldsEntry
 	for _, e := range m.ManagedFields {
-		if e.FieldsV1 == nil {
+		if e.FieldsV1 == nil || e.Subresource == "status" {
 			continue
 		}
 		if raw, err := e.FieldsV1.MarshalJSON(); err != nil || !strings.Contains(string(raw), field) {
@@ -286,6 +213,19 @@ func author(m metav1.ObjectMeta, field string) string {
 		}
 	}
 	return cmp.Or(last.Manager, "an unknown writer")
+}
+
+// owns reports whether the named manager is among those who wrote a field last:
+// whoever changes a field becomes its only owner.
+func owns(m metav1.ObjectMeta, manager, field string) bool {
+	for _, e := range m.ManagedFields {
+		if e.Manager == manager && e.FieldsV1 != nil && e.Subresource != "status" {
+			if raw, err := e.FieldsV1.MarshalJSON(); err == nil && strings.Contains(string(raw), field) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // notThere reports whether err says that an object does not exist.

@@ -22,7 +22,7 @@ func (t *Target) Start(ctx context.Context, weight int) error {
 	if t.svc.Route {
 		calm, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		if _, err := t.divide(calm, traffic{}, false); err != nil {
+		if err := t.divide(calm, traffic{}); err != nil {
 			return err
 		}
 	}

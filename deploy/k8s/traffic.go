@@ -28,29 +28,35 @@ func (t *Target) Shift(weight int) error {
 	if err != nil {
 		return err
 	}
-	if !t.svc.Route {
-		if n == 0 {
-			return t.empty(ctx, false)
-		}
-		return t.grow(ctx, n)
+	d, err := t.deployment(ctx, t.svc.canary(), false)
+	if err != nil {
+		return err
+	}
+	if err := t.unchanged(d); err != nil {
+		return err
 	}
 	if n > t.replicas {
 		if err := t.grow(ctx, n); err != nil {
 			return err
 		}
 	}
-	calm, cancelCalm := context.WithTimeout(ctx, patience)
-	defer cancelCalm()
-	if err := t.shape(calm, traffic{weight: weight, header: t.traffic.header}, false); err != nil {
-		return err
+	if t.svc.Route {
+		if err := t.divide(ctx, traffic{weight: weight, header: t.traffic.header}); err != nil {
+			return err
+		}
 	}
-	if n < t.replicas && n > 0 {
+	switch {
+	case n >= t.replicas:
+		return nil
+	case t.svc.Route:
 		if err := t.rested(ctx); err != nil {
 			return err
 		}
-		return t.scale(ctx, n, false)
+		return t.scale(ctx, max(n, 1), false) // the pods stay while there is a rollout
+	case n == 0:
+		return t.empty(ctx, false)
 	}
-	return nil
+	return t.scale(ctx, n, false)
 }
 
 // Header sends what the header rule of the route matches to the canary, or back
@@ -64,16 +70,7 @@ func (t *Target) Header(ctx context.Context, on bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return t.shape(ctx, traffic{weight: t.traffic.weight, header: on}, false)
-}
-
-// shape is divide that remembers when traffic was moved.
-func (t *Target) shape(ctx context.Context, to traffic, force bool) error {
-	changed, err := t.divide(ctx, to, force)
-	if changed {
-		t.moved = time.Now()
-	}
-	return err
+	return t.divide(ctx, traffic{weight: t.traffic.weight, header: on})
 }
 
 // rested waits until the data plane has obeyed the last write of the weights.
@@ -95,7 +92,7 @@ func (t *Target) Isolate() error {
 func (t *Target) isolate(ctx context.Context) error {
 	var err error
 	if t.svc.Route {
-		err = t.shape(ctx, traffic{}, true)
+		err = t.clear(ctx)
 	} else {
 		err = t.empty(ctx, true)
 	}
@@ -108,11 +105,10 @@ func (t *Target) isolate(ctx context.Context) error {
 // empty scales the canary to zero and waits until no new connection can reach
 // it.
 func (t *Target) empty(ctx context.Context, force bool) error {
-	canary := map[netip.Addr]bool{}
-	_, _ = t.served(ctx, canary) // only to know the addresses that must go
 	if err := t.scale(ctx, 0, force); err != nil {
 		return err
 	}
+	canary := map[netip.Addr]bool{}
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	for {
