@@ -36,6 +36,32 @@ func (e *NotFoundError) Hint() string {
 // policy folders, probe object and bundle (not the keys, which may come later). What is wrong in the file comes as one *Error; a file
 // that is not there as *NotFoundError.
 func Load(file string) (*Config, error) {
+	data, err := content(file)
+	if err != nil {
+		return nil, err
+	}
+	c, p, err := parse(data, file)
+	if err != nil {
+		return nil, err
+	}
+	c.checkFiles(p)
+	if err := p.err(file); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Read is Load without looking for what the file names: for places where the file is, but not the source that it
+// belongs to, such as a pod or a repository of manifests.
+func Read(file string) (*Config, error) {
+	data, err := content(file)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data, file)
+}
+
+func content(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, &NotFoundError{File: file}
@@ -47,15 +73,7 @@ func Load(file string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
-	c, p, err := parse(data, file)
-	if err != nil {
-		return nil, err
-	}
-	c.checkFiles(p)
-	if err := p.err(file); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return data, nil
 }
 
 // Parse parses and checks the content of a file without looking at the disk. The name serves messages, and paths in

@@ -350,6 +350,24 @@ func TestLoadLooksAtTheDisk(t *testing.T) {
 	}
 }
 
+func TestReadLooksForNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(file, []byte(minimal+"policy: {dirs: [rules]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(filepath.Dir(file), "rules"); c.Policy.Dirs[0] != want {
+		t.Errorf("rules are in %s, want %s", c.Policy.Dirs[0], want)
+	}
+	var missing *NotFoundError
+	if _, err := Read(file + ".not"); !errors.As(err, &missing) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestLoadWithoutAFile(t *testing.T) {
 	_, err := Load(filepath.Join(t.TempDir(), "sluice.yaml"))
 	var missing *NotFoundError
