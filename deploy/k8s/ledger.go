@@ -20,7 +20,7 @@ import (
 
 // LedgerLimit is how many bytes a ledger in a ConfigMap has at most; the API
 // server takes 1 MiB. Beyond it the oldest rollouts that have ended go.
-const LedgerLimit = 880 << 10
+const LedgerLimit = 850 << 10
 
 const (
 	ledgerKey   = "ledger.jsonl"      // in the ConfigMap's data
