@@ -64,6 +64,7 @@ The exit status is the verdict.`,
 	o.addFile(cmd)
 	o.addVersion(cmd)
 	o.addFormat(cmd)
+	cmd.AddCommand(gatePlanCommand())
 	cmd.Flags().IntVar(&id, "rollout", 0, "number of the rollout in the ledger (default: the newest)")
 	cmd.Flags().BoolVar(&asConfigured, "as-configured", false, "judge by the settings in the file instead of those recorded")
 	return cmd
