@@ -159,11 +159,17 @@ func stepCommands() []*cobra.Command {
 		stepCommand("build", "Compile the service for every platform"),
 		stepCommand("pack", "Compress the binaries with UPX where that is worth it"),
 		bpfCommand(),
-		stepCommand("sbom", "Write down what is inside every binary and the probe object"),
+		sbomCommand(),
 		stepCommand("image", "Assemble the multi-arch image"),
 		stepCommand("sign", "Sign binaries, SBOMs, probe object, manifest and image"),
 		stepCommand("policy", "Ask the rules whether the release may go out"),
 	}
+}
+
+func sbomCommand() *cobra.Command {
+	cmd := stepCommand("sbom", "Write down what is inside every binary and the probe object")
+	cmd.AddCommand(sbomDiffCommand())
+	return cmd
 }
 
 func stepCommand(name, short string) *cobra.Command {
