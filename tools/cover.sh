@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs every test and says what share of each package's statements was run, by
 # its own tests or by the scripts of cmd/sluice. Fails if a package with logic is
-# below the limit.
+# below the limit. Whether tests pass is for make test to say: here a few do not,
+# because a child process that was built for coverage warns when its environment
+# was taken away.
 #
 #   tools/cover.sh [LIMIT]     in per cent, default 85
 set -eu
@@ -12,11 +14,10 @@ exempt='/(internal/(demo|e2e|kernels.*|testenv|cluster.*|ship)|sign/signtest|pro
 
 rm -rf "$out"
 mkdir -p "$out/data" "$out/bin"
+chmod 1777 "$out/data" # some tests become somebody else
 CGO_ENABLED=0 go build -cover -covermode=atomic -coverpkg=./... -o "$out/bin/sluice" ./cmd/sluice
-SLUICE_BIN=$out/bin GOCOVERDIR=$out/data CGO_ENABLED=0 go test -timeout 30m -covermode=atomic ./... -args -test.gocoverdir="$out/data" >"$out/log" 2>&1 || {
-	grep -v '^ok\|no test files' "$out/log" >&2
-	exit 1
-}
+SLUICE_BIN=$out/bin GOCOVERDIR=$out/data CGO_ENABLED=0 go test -timeout 30m -covermode=atomic ./... -args -test.gocoverdir="$out/data" >"$out/log" 2>&1 ||
+	grep '^--- FAIL' "$out/log" >&2 || true
 go tool covdata textfmt -i="$out/data" -o="$out/profile"
 awk -v limit="$limit" -v exempt="$exempt" '
 	NR == 1 || /_bpfe[lb]_?[a-z]*\.go:/ { next }
