@@ -1,0 +1,178 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	batch "k8s.io/api/batch/v1"
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// hookImage is what manifests call the image of the hooks; the kustomization of
+// base says which one that is.
+const hookImage = "sluice-argo"
+
+const (
+	configDir = "/etc/sluice"     // sluice.yaml, cosign.pub, rules
+	secretDir = "/etc/sluice-git" // username and password of the git repository
+)
+
+// hook is one Job in a phase of a sync.
+type hook struct {
+	name, phase, argument string
+	wave                  string
+	comment               string
+	deadline              time.Duration // of all tries together
+	grace                 time.Duration // from SIGTERM on, to put traffic back
+	secret                string
+}
+
+func (s *service) hooks() []doc {
+	rollout := s.cfg.Deploy.Canary.Deadline.Std()
+	list := []hook{
+		{
+			name: "presync", phase: "PreSync", argument: "presync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
+			comment: "Is the image signed, attested and allowed? Was it judged before?",
+		},
+		{
+			// Getting ready, the rollout itself, and time for a pod that has to be placed
+			// anew and goes on where the one before it ended. A hook ends by itself earlier.
+			name: "gate", phase: "Sync", argument: "sync", wave: waveGate,
+			deadline: rollout + s.k.Ready.Std() + 5*time.Minute, grace: 30 * time.Second,
+			comment: "Shifts traffic step by step and judges the new version. Its exit status is the verdict.",
+		},
+		{
+			name: "postsync", phase: "PostSync", argument: "postsync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
+			comment: "Traffic to the stable version, which is the new one by now; the canary ends.",
+		},
+		{
+			name: "syncfail", phase: "SyncFail", argument: "syncfail", wave: "0", deadline: 5 * time.Minute, grace: 30 * time.Second,
+			comment: "Traffic to the stable version, which was not touched; then git is put right.", secret: s.a.Secret,
+		},
+	}
+	docs := make([]doc, len(list))
+	for i, h := range list {
+		docs[i] = doc{h.comment, s.job(h)}
+	}
+	return docs
+}
+
+func (s *service) job(h hook) batch.Job {
+	m := s.meta(s.name+"-"+h.name, "hook")
+	// Succeeded Jobs go; failed ones stay for their logs, until the next sync replaces them.
+	m.Annotations = hookAnnotations(h.phase, h.wave, "HookSucceeded,BeforeHookCreation")
+	labels := s.labels("hook")
+	labels[nameLabel] = hookImage
+	return batch.Job{
+		TypeMeta:   kind("batch/v1", "Job"),
+		ObjectMeta: m,
+		Spec: batch.JobSpec{
+			BackoffLimit:            ptr(int32(3)),
+			ActiveDeadlineSeconds:   ptr(int64(seconds(h.deadline))),
+			TTLSecondsAfterFinished: ptr(seconds(s.cfg.Deploy.Canary.Deadline.Std() + 24*time.Hour)),
+			PodReplacementPolicy:    ptr(batch.Failed),
+			PodFailurePolicy:        verdictsAreFinal(),
+			Template:                core.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: s.hookPod(h)},
+		},
+	}
+}
+
+func hookAnnotations(phase, wave, policy string) map[string]string {
+	return map[string]string{
+		"argocd.argoproj.io/hook":               phase,
+		"argocd.argoproj.io/sync-wave":          wave,
+		"argocd.argoproj.io/hook-delete-policy": policy,
+	}
+}
+
+// verdictsAreFinal: a pod that was evicted is replaced, whatever it said last; a
+// verdict (1 to 5) is not asked for again; anything else is worth another try.
+func verdictsAreFinal() *batch.PodFailurePolicy {
+	return &batch.PodFailurePolicy{Rules: []batch.PodFailurePolicyRule{
+		{
+			Action:          batch.PodFailurePolicyActionIgnore,
+			OnPodConditions: []batch.PodFailurePolicyOnPodConditionsPattern{{Type: core.DisruptionTarget, Status: core.ConditionTrue}},
+		},
+		{
+			Action:      batch.PodFailurePolicyActionFailJob,
+			OnExitCodes: &batch.PodFailurePolicyOnExitCodesRequirement{ContainerName: ptr("hook"), Operator: batch.PodFailurePolicyOnExitCodesOpIn, Values: []int32{1, 2, 3, 4, 5}},
+		},
+	}}
+}
+
+func (s *service) hookPod(h hook) core.PodSpec {
+	volumes, mounts := s.hookVolumes(h)
+	return core.PodSpec{
+		RestartPolicy:                 core.RestartPolicyNever,
+		ServiceAccountName:            s.name + "-sluice",
+		AutomountServiceAccountToken:  ptr(true),
+		EnableServiceLinks:            ptr(false),
+		TerminationGracePeriodSeconds: ptr(int64(seconds(h.grace))),
+		SecurityContext:               unprivileged(),
+		Volumes:                       volumes,
+		Containers: []core.Container{{
+			Name: "hook", Image: hookImage, ImagePullPolicy: core.PullIfNotPresent,
+			Args: []string{"hook", h.argument},
+			Env: []core.EnvVar{
+				{Name: "SLUICE_IMAGE", Value: s.name},
+				{Name: "SLUICE_APP", Value: s.name},
+				{Name: "SLUICE_APP_NAMESPACE", Value: s.a.Namespace},
+				{Name: "POD_NAME", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{FieldPath: "metadata.name"}}},
+				{Name: "HOME", Value: "/tmp"},
+			},
+			VolumeMounts: mounts,
+			Resources: core.ResourceRequirements{
+				Requests: core.ResourceList{core.ResourceCPU: resource.MustParse("50m"), core.ResourceMemory: resource.MustParse("64Mi")},
+				Limits:   core.ResourceList{core.ResourceMemory: resource.MustParse("256Mi")},
+			},
+			SecurityContext:          confined(),
+			TerminationMessagePath:   "/dev/termination-log",
+			TerminationMessagePolicy: core.TerminationMessageFallbackToLogsOnError,
+		}},
+	}
+}
+
+// hookVolumes mounts every file by itself: a gate goes by the configuration that
+// it began with, and rules lie in folders as they do beside sluice.yaml.
+func (s *service) hookVolumes(h hook) ([]core.Volume, []core.VolumeMount) {
+	volumes := []core.Volume{
+		{Name: "config", VolumeSource: core.VolumeSource{ConfigMap: &core.ConfigMapVolumeSource{LocalObjectReference: core.LocalObjectReference{Name: s.name + "-sluice"}}}},
+		{Name: "tmp", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{SizeLimit: ptr(resource.MustParse("256Mi"))}}},
+	}
+	mounts := []core.VolumeMount{{Name: "tmp", MountPath: "/tmp"}}
+	for _, f := range s.mounted() {
+		mounts = append(mounts, core.VolumeMount{Name: "config", MountPath: configDir + "/" + f.path, SubPath: f.key, ReadOnly: true})
+	}
+	if h.secret != "" {
+		// Optional, so that a hook can say that it is missing: a pod without its volume says nothing.
+		volumes = append(volumes, core.Volume{Name: "git", VolumeSource: core.VolumeSource{Secret: &core.SecretVolumeSource{
+			SecretName: h.secret, Optional: ptr(true), DefaultMode: ptr(int32(0o440)),
+		}}})
+		mounts = append(mounts, core.VolumeMount{Name: "git", MountPath: secretDir, ReadOnly: true})
+	}
+	return volumes, mounts
+}
+
+// environment is sorted, so that the same file gives the same manifest.
+func environment(env map[string]string) []core.EnvVar {
+	var list []core.EnvVar
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, core.EnvVar{Name: name, Value: literal(env[name])})
+	}
+	return list
+}
+
+// literal keeps Kubernetes from expanding $(NAME): in sluice.yaml nothing is.
+func literal(text string) string { return strings.ReplaceAll(text, "$(", "$$(") }
+
+func literals(list []string) []string {
+	out := make([]string, len(list))
+	for i, text := range list {
+		out[i] = literal(text)
+	}
+	return out
+}
