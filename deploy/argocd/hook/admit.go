@@ -1,0 +1,64 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/sluice-cd/sluice/internal/admit"
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/release"
+	"github.com/sluice-cd/sluice/internal/sign"
+)
+
+// admitted asks what is signed about the image. The verdict is a refusal if that
+// is not enough; an error means that nothing could be found out.
+func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, Verdict, error) {
+	key, err := sign.OpenVerifier(h.PublicKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &SettingsError{What: "there is no " + h.PublicKey + ": nothing says whose signature counts"}
+	}
+	if err != nil {
+		return release.Rollout{}, Verdict{}, err
+	}
+	p := h.Config.Policy
+	for _, dir := range p.Dirs {
+		if _, err := os.Stat(dir); err != nil {
+			return release.Rollout{}, Verdict{}, &SettingsError{What: "the rules in policy.dirs are not in this pod: " + err.Error()}
+		}
+	}
+	e, err := admit.Image(ctx, h.Image, admit.Demands{
+		Verifiers: []*sign.Verifier{key}, Name: h.service(), Running: running, BudgetBytes: h.Config.Build.Budget.Bytes(),
+		Policy:   admit.Policy{Dirs: p.Dirs, DeniedPackages: p.DeniedPackages, DeniedLicenses: p.DeniedLicenses},
+		Insecure: h.Config.Publish.Insecure,
+	})
+	if err != nil {
+		v, err := refusal(err)
+		return release.Rollout{}, v, err
+	}
+	for _, line := range e.Checked {
+		h.say("%s", line)
+	}
+	return release.Rollout{Object: string(e.Object), Commit: e.Commit, Digest: e.Manifest}, Verdict{}, nil
+}
+
+// refusal tells an image that may not get traffic from a registry that cannot be
+// asked. That there is no such image is the release's fault.
+func refusal(err error) (Verdict, error) {
+	var bad *admit.Error
+	var registry *admit.RegistryError
+	v := Verdict{Verdict: gate.Fail.String(), Reason: err.Error()}
+	switch {
+	case errors.As(err, &bad):
+		v.Hint = bad.Hint()
+		if bad.Signature() {
+			v.Verdict, v.Trigger = gate.Invalid.String(), release.Signature
+		}
+	case errors.As(err, &registry) && registry.Absent():
+		v.Hint = registry.Hint()
+	default:
+		return Verdict{}, err
+	}
+	return v, nil
+}

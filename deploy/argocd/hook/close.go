@@ -1,0 +1,177 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apps "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/release"
+)
+
+var deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+
+// promoted reports whether the stable Deployment runs this image, and no pod of
+// it another one.
+func (h *hook) promoted(ctx context.Context) (bool, error) {
+	var d apps.Deployment
+	_, err := h.api.get(ctx, object{deployments, h.namespace(), h.service() + "-stable"}, &d)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !same(imageOf(&d, h.service()), h.Image) {
+		return false, nil
+	}
+	want := int32(1)
+	if d.Spec.Replicas != nil {
+		want = *d.Spec.Replicas
+	}
+	s := d.Status
+	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want && s.Replicas == want && s.AvailableReplicas == want, nil
+}
+
+// postsync puts the traffic to rest and closes the books of a release that is
+// stable now.
+func (h *hook) postsync(ctx context.Context) (Verdict, error) {
+	if err := h.orAnyTarget(); err != nil {
+		return Verdict{}, err
+	}
+	if err := h.target.Settle(ctx); err != nil {
+		return Verdict{}, err
+	}
+	h.happened("traffic to the stable version, canary to zero")
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	open, ok := h.unfinished(records)
+	if !ok {
+		return Verdict{Reason: "no rollout of this release is open", idle: true}, h.closeForeign(ctx, records, 0)
+	}
+	v, err := h.found(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return h.promote(ctx, open, v, "")
+}
+
+// promote records that a release is stable now.
+func (h *hook) promote(ctx context.Context, open release.Rollout, found *Verdict, note string) (Verdict, error) {
+	v := Verdict{Rollout: open.ID, Reason: "promoted without a verdict: the gate of this sync left none"}
+	if found != nil && found.Rollout == open.ID {
+		v = *found
+	}
+	r := release.Result{Outcome: release.Promoted, Verdict: v.Verdict, Reason: v.Reason + note, Ended: h.now()}
+	if v.Result != nil {
+		r.Requests, r.Timeline = v.Result.Requests, v.Result.Timeline
+	}
+	if v.failed() { // the gate's word does not become a pass because somebody went on
+		r.Reason = fmt.Sprintf("promoted against the verdict (%s): %s", v.Word(), v.Reason)
+	}
+	v.Result, v.Reason = &r, r.Reason
+	return v, h.finish(ctx, open.ID, r)
+}
+
+// finish records how a rollout ended; who was first stays.
+func (h *hook) finish(ctx context.Context, id int, r release.Result) error {
+	err := h.ledger.Finish(ctx, id, r)
+	var ended *release.FinishedError
+	if errors.As(err, &ended) {
+		h.say("rollout %d was closed before", id)
+		return nil
+	}
+	return err
+}
+
+// syncfail takes a release back: the traffic first, then the books, then git. One
+// that cannot be done does not keep the next from being done.
+func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
+	settled := h.orAnyTarget()
+	if settled == nil {
+		settled = h.target.Settle(ctx)
+	}
+	if settled == nil {
+		h.happened("traffic to the stable version, canary to zero")
+	}
+	if h.app.Application == nil || h.ledger == nil {
+		return Verdict{}, settled
+	}
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, errors.Join(settled, err)
+	}
+	v, err := h.found(ctx)
+	if err != nil {
+		return Verdict{}, errors.Join(settled, err)
+	}
+	open, isOpen := h.unfinished(records)
+	if done, err := h.promoted(ctx); err == nil && done {
+		return h.afterAll(ctx, open, isOpen, v, settled)
+	}
+	var current bool
+	if v != nil {
+		current = isOpen && v.Rollout == open.ID || v.Operation != "" && v.Operation == h.app.operation()
+	}
+	switch {
+	case current && v.Verdict == gate.Pass.String():
+		*v = Verdict{Rollout: v.Rollout, Trigger: release.Crash, Verdict: gate.Fail.String(), Result: v.Result, Image: v.Image}
+		v.Reason = "the gate passed it, but the stable version did not get it: " + h.app.message()
+	case current && v.failed():
+	case isOpen:
+		v = &Verdict{Rollout: open.ID, Trigger: release.Death}
+		v.Reason = "no verdict: the hook that judges it ended before it had one (" + h.app.message() + "); that is not the release's fault, it may be released again"
+	default:
+		return h.before(settled)
+	}
+	return h.takeBack(ctx, open, isOpen, *v, settled)
+}
+
+// afterAll ends a sync that failed when the release was stable already: there is
+// nothing to take back.
+func (h *hook) afterAll(ctx context.Context, open release.Rollout, isOpen bool, v *Verdict, settled error) (Verdict, error) {
+	if !isOpen {
+		return Verdict{Reason: "the stable version runs this image: nothing to take back", idle: true}, settled
+	}
+	out, err := h.promote(ctx, open, v, "; the sync failed after it: "+h.app.message())
+	out.Reverted = "git was not reverted: the stable version runs this release"
+	return out, errors.Join(settled, err)
+}
+
+// before ends a sync that failed before the release was judged or refused: that
+// says nothing of the release, and the hook that failed has told why.
+func (h *hook) before(settled error) (Verdict, error) {
+	v := Verdict{idle: true, Reason: "the sync failed before the release was judged: " + h.app.message(), Reverted: "git was not reverted: nothing was found wrong with the release"}
+	h.say("%s; %s", v.Reason, v.Reverted)
+	return v, settled
+}
+
+// takeBack closes the books of a release that failed and reverts it in git.
+func (h *hook) takeBack(ctx context.Context, open release.Rollout, isOpen bool, v Verdict, settled error) (Verdict, error) {
+	v = h.complete(v, nil)
+	errs := []error{settled}
+	if isOpen {
+		r := release.Result{Outcome: release.RolledBack, Verdict: v.Verdict, Trigger: v.Trigger, Reason: v.Reason, Ended: h.now()}
+		if v.Result != nil {
+			r.Requests, r.Timeline = v.Result.Requests, v.Result.Timeline
+		}
+		v.Result = &r
+		errs = append(errs, h.finish(ctx, open.ID, r))
+	}
+	reverted, err := h.revert(ctx, v, h.app.revision(), h.app.good())
+	if err != nil {
+		reverted = "git was not reverted: " + err.Error()
+		if hint := hintOf(err); hint != "" {
+			reverted += " — " + hint
+		}
+	}
+	v.Reverted = reverted
+	h.say("%s", reverted)
+	return v, errors.Join(append(errs, err)...)
+}

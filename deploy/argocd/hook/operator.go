@@ -1,0 +1,156 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/internal/release"
+)
+
+// operatorPrefix marks a holder of the lock that is a person and no pod.
+const operatorPrefix = "operator:"
+
+func isOperator(holder string) bool { return strings.HasPrefix(holder, operatorPrefix) }
+
+// Operator names who runs this process, for the ledger.
+func Operator() string {
+	name, host := "an unknown user", "an unknown host"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
+
+// Rollback takes back, on a person's word, the release that is on its way, or
+// with nothing on its way the one that serves. What is on its way loses its
+// traffic at once, whoever runs it; then the books are closed and git goes back.
+// With dryRun it only says what would be done.
+func Rollback(ctx context.Context, s Settings, cfg *rest.Config, operator string, dryRun bool, log io.Writer) (Verdict, error) {
+	s.Holder = operatorPrefix + operator
+	h, err := newHook("rollback", s, cfg, log)
+	if err != nil {
+		return Verdict{}, err
+	}
+	defer h.close()
+	ctx, cancel := context.WithTimeout(ctx, h.limit())
+	defer cancel()
+	if err := h.readApplication(ctx); err != nil {
+		return Verdict{}, err
+	}
+	if h.ledger, err = k8s.OpenLedger(ctx, h.rest, h.namespace(), h.service()); err != nil {
+		return Verdict{}, err
+	}
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	for _, open := range release.Unfinished(records) {
+		if open.Operator == "" {
+			return h.takeBackNow(ctx, open, operator, dryRun)
+		}
+	}
+	return h.goBack(ctx, records, operator, dryRun)
+}
+
+// takeBackNow takes back what is on its way.
+func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator string, dryRun bool) (Verdict, error) {
+	h.Image = open.Image
+	v := h.complete(Verdict{Rollout: open.ID, Trigger: release.Operator, Reason: "taken back by " + operator}, nil)
+	if dryRun {
+		v.Reason = fmt.Sprintf("would take %s %s back: traffic to %s, canary to zero, revert commit", open.Name, open.Version, open.Previous)
+		return v, nil
+	}
+	// Who holds the lock has to find this verdict when the lock is gone.
+	if err := h.leave(ctx, Handover{Verdict: &v}); err != nil {
+		return v, err
+	}
+	l := h.newLock()
+	if err := l.take(ctx, true); err != nil {
+		return v, err
+	}
+	ctx = l.keep(ctx)
+	begin := h.now()
+	if err := h.orAnyTarget(); err != nil {
+		return v, err
+	}
+	if err := h.target.Settle(ctx); err != nil {
+		return v, err
+	}
+	h.happened("traffic to the stable version, canary to zero after %v", h.now().Sub(begin).Round(time.Millisecond))
+	v, err := h.takeBack(ctx, open, true, v, nil)
+	return v, errors.Join(err, h.tell(ctx, v))
+}
+
+// goBack reverts in git what serves. The sync that follows needs no gate: the
+// ledger says that the release before was good.
+func (h *hook) goBack(ctx context.Context, records []release.Record, operator string, dryRun bool) (Verdict, error) {
+	now, ok := release.Running(records)
+	if !ok {
+		return Verdict{}, errors.New("there is nothing to roll back: no version was promoted yet")
+	}
+	before, ok := release.Before(records)
+	if !ok {
+		return Verdict{}, fmt.Errorf("there is no version before %s to go back to", now.Version)
+	}
+	bad, good := h.app.syncedAt(now), h.app.syncedAt(before)
+	h.Image = now.Image
+	v := h.complete(Verdict{Trigger: release.Operator, Reason: fmt.Sprintf("%s taken back by %s, %s serves again", now.Version, operator, before.Version), Revision: bad}, nil)
+	if bad == "" || good == "" {
+		return v, fmt.Errorf("the history of Application %s no longer says which git revisions had %s and %s: revert the commit by hand", h.App, now.Version, before.Version)
+	}
+	if dryRun {
+		v.Reason = fmt.Sprintf("would go back from %s to %s: revert commit from %.12s to %.12s", now.Version, before.Version, bad, good)
+		return v, nil
+	}
+	id, err := h.ledger.Start(ctx, release.Rollout{
+		Name: h.service(), Version: now.Version, Image: now.Image, Previous: before.Version, Env: now.Env, Operator: operator, Started: h.now(),
+	})
+	if err != nil {
+		return v, err
+	}
+	v.Rollout = id
+	r := release.Result{Outcome: release.RolledBack, Trigger: release.Operator, Reason: v.Reason, Ended: h.now()}
+	v.Reverted, err = h.revert(ctx, v, bad, good)
+	if err != nil {
+		r.Outcome, r.Reason = release.Refused, fmt.Sprintf("%s still serves: %v", now.Version, err)
+	}
+	if finishErr := h.ledger.Finish(ctx, id, r); err != nil || finishErr != nil {
+		return v, errors.Join(err, finishErr)
+	}
+	return v, h.tell(ctx, v)
+}
+
+// Forget makes the verdict of a rollout count no more, so that the same image may
+// be judged again. With 0 it is the newest one that was not promoted.
+func Forget(ctx context.Context, s Settings, cfg *rest.Config, id int, operator, reason string) (release.Record, error) {
+	ledger, err := k8s.OpenLedger(ctx, cfg, s.namespace(), s.service())
+	if err != nil {
+		return release.Record{}, err
+	}
+	records, err := ledger.Records(ctx)
+	if err != nil {
+		return release.Record{}, err
+	}
+	for i := len(records) - 1; i >= 0; i-- {
+		r := records[i]
+		if r.ID == id || id == 0 && r.Finished() && r.Outcome != release.Promoted && r.Rollout.Operator == "" && r.Forgotten == nil {
+			return r, ledger.Forget(ctx, r.ID, release.Forgotten{Operator: operator, Reason: reason, At: time.Now()})
+		}
+	}
+	if id == 0 {
+		return release.Record{}, errors.New("there is no verdict to forget: everything was promoted")
+	}
+	return release.Record{}, fmt.Errorf("the ledger has no rollout %d; sluice-argo status lists them", id)
+}

@@ -1,0 +1,211 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/gitops"
+	"github.com/sluice-cd/sluice/internal/release"
+	"github.com/sluice-cd/sluice/internal/wire"
+)
+
+// presync asks whether the release may get traffic at all, before anything of it
+// is in the cluster.
+func (h *hook) presync(ctx context.Context) (Verdict, error) {
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	first, err := h.openOrFirst(ctx, records)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if why := h.serves(records, first); why != "" {
+		return h.nothing(ctx, why)
+	}
+	if err := h.checkVersion(); err != nil {
+		return Verdict{}, err
+	}
+	if err := h.checkTarget(ctx); err != nil {
+		return Verdict{}, err
+	}
+	if r, ok := release.Decided(records, h.Image, h.gateDigest()); ok && r.Outcome != release.Promoted {
+		return h.refuse(ctx, again(r))
+	}
+	evidence, v, err := h.admitted(ctx, running(records))
+	if err != nil || v.failed() {
+		return h.refused(ctx, v, err, records)
+	}
+	if !first {
+		if why, err := h.untrusted(ctx, evidence.Object); err != nil || why != "" {
+			v.Verdict, v.Reason = gate.Invalid.String(), why
+			return h.refused(ctx, v, err, records)
+		}
+	}
+	v.Reason = "admitted: signatures, attestations and rules hold"
+	h.say("%s %s", h.Image, v.Reason)
+	v.idle = true // the word on the Application is the gate's
+	return v, nil
+}
+
+// openOrFirst opens the target. It returns true for the first release of all,
+// whose objects are not there yet.
+func (h *hook) openOrFirst(ctx context.Context, records []release.Record) (first bool, err error) {
+	if err := h.checkNamespace(); err != nil {
+		return false, err
+	}
+	err = h.open(ctx)
+	var absent *k8s.AbsentError
+	_, served := release.Running(records)
+	if errors.As(err, &absent) && absent.First && !served {
+		return true, nil
+	}
+	return false, err
+}
+
+// checkNamespace refuses settings that speak of another place than the
+// Application.
+func (h *hook) checkNamespace() error {
+	if to := h.app.Spec.Destination.Namespace; to != "" && to != h.namespace() {
+		return &SettingsError{What: fmt.Sprintf("deploy.kubernetes.namespace is %s, the Application %s deploys into %s", h.namespace(), h.App, to)}
+	}
+	return nil
+}
+
+// serves says why there is nothing to roll out; "" if there is.
+func (h *hook) serves(records []release.Record, first bool) string {
+	if first {
+		return ""
+	}
+	if stable, _ := h.target.Images(); same(stable, h.Image) {
+		return "the stable version runs this image already"
+	}
+	if r, ok := release.Running(records); ok && same(r.Image, h.Image) {
+		return fmt.Sprintf("the ledger's last good release is this image (rollout %d): going back to it needs no gate", r.ID)
+	}
+	return ""
+}
+
+// nothing ends a hook that has nothing to roll out. What a killed hook left is
+// put to rest.
+func (h *hook) nothing(ctx context.Context, why string) (Verdict, error) {
+	h.say("nothing to do: %s", why)
+	return Verdict{Reason: why, idle: true}, h.target.Settle(ctx)
+}
+
+// checkVersion refuses a release that the ledger could not name.
+func (h *hook) checkVersion() error {
+	if v := versionOf(h.Image); !release.ValidVersion(v) {
+		return &SettingsError{What: fmt.Sprintf("image %s has the tag %q, which is not a Semantic Versioning 2.0.0 version like 1.4.2", h.Image, v)}
+	}
+	return nil
+}
+
+// checkTarget asks git whether what the Application asks for can be resolved,
+// and means one thing.
+func (h *hook) checkTarget(ctx context.Context) error {
+	repo, err := h.repository()
+	if err != nil {
+		return err
+	}
+	_, _, target := h.app.source()
+	rev, err := gitops.CheckRevision(ctx, repo, target)
+	var auth *gitops.AuthError
+	if errors.As(err, &auth) && !auth.Given {
+		h.say("targetRevision %q was not checked: %v", target, err)
+		return nil
+	}
+	if err == nil {
+		h.say("targetRevision %q is the %s %s at %.12s", target, rev.Kind, rev.Name, rev.Commit)
+	}
+	return err
+}
+
+// again is a verdict that was given before.
+func again(r release.Record) Verdict {
+	v := Verdict{Verdict: r.Verdict, Trigger: r.Trigger, Reason: fmt.Sprintf("decided before, in rollout %d: %s", r.ID, r.Reason)}
+	v.Hint = "a verdict holds for this image under this gate; release a fixed image, or have it judged anew: sluice-argo forget " + fmt.Sprint(r.ID)
+	if v.Verdict == "" {
+		v.Verdict = gate.Invalid.String()
+	}
+	return v
+}
+
+// refuse leaves a verdict for the hook that closes the books.
+func (h *hook) refuse(ctx context.Context, v Verdict) (Verdict, error) {
+	v = h.complete(v, nil)
+	return v, h.leave(ctx, Handover{Verdict: &v})
+}
+
+// refused enters a refusal into the ledger, once, unless what went wrong says
+// nothing of the release. It is entered without a verdict: the gate was not
+// asked, and when the image is signed after all, or the probe is there, it will be.
+func (h *hook) refused(ctx context.Context, v Verdict, err error, records []release.Record) (Verdict, error) {
+	if err != nil {
+		return v, err
+	}
+	v.Result = &release.Result{Outcome: release.Refused, Trigger: v.Trigger, Reason: v.Reason, Ended: h.now()}
+	if n := len(records); n > 0 && same(records[n-1].Image, h.Image) && records[n-1].Outcome == release.Refused && records[n-1].Reason == v.Reason {
+		v.Rollout = records[n-1].ID // said before
+		return h.refuse(ctx, v)
+	}
+	if err := h.closeForeign(ctx, records, 0); err != nil {
+		return v, err
+	}
+	if v.Rollout, err = h.ledger.Start(ctx, h.rollout(records, release.Rollout{})); err != nil {
+		return v, err
+	}
+	if err := h.ledger.Finish(ctx, v.Rollout, *v.Result); err != nil {
+		return v, err
+	}
+	return h.refuse(ctx, v)
+}
+
+// untrusted says why the daemons of the nodes cannot measure; "" if they can.
+func (h *hook) untrusted(ctx context.Context, object string) (string, error) {
+	p := h.Config.Deploy.Kubernetes.Probe
+	probes, err := k8s.Probes(ctx, h.rest, p.Namespace, p.Port)
+	if err != nil {
+		return "", err
+	}
+	nodes, err := h.target.Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, node := range nodes {
+		i := slices.IndexFunc(probes, func(p k8s.Probe) bool { return p.Node == node })
+		if i < 0 {
+			return fmt.Sprintf("no probe runs on node %s (DaemonSet sluice-probe in namespace %s)", node, p.Namespace), nil
+		}
+		if why := fault(ctx, probes[i], object); why != "" {
+			return fmt.Sprintf("the probe on node %s %s", node, why), nil
+		}
+	}
+	return "", nil
+}
+
+// fault is what is wrong with one daemon.
+func fault(ctx context.Context, p k8s.Probe, object string) string {
+	if !p.Ready || p.Target == "" {
+		return "is not ready"
+	}
+	c, err := wire.Dial(p.Target, wire.Config{})
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	s, err := c.Snapshot(ctx)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("does not answer: %v", err)
+	case s.Mismatch != "":
+		return "is not the one that was signed: " + s.Mismatch
+	case object != "" && string(s.Loaded.Digest) != object:
+		return fmt.Sprintf("has loaded object %.19s, the release names %.19s", s.Loaded.Digest, object)
+	}
+	return ""
+}

@@ -1,0 +1,120 @@
+package hook
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/internal/config"
+	"github.com/sluice-cd/sluice/internal/verdict"
+)
+
+// Settings are what a hook is told from outside: the user's file, the release,
+// and where it is.
+type Settings struct {
+	Config       *config.Config
+	PublicKey    string // path of the key that everything has to be signed with
+	Git          string // folder with username and password of the git repository; may be absent
+	Image        string // the release: a reference with a tag and a digest
+	App          string // the Application
+	AppNamespace string
+	Holder       string // who holds the lock: the name of the pod
+	Termination  string // file for the termination message; "": none
+}
+
+// Load reads the settings as a pod of a hook finds them: sluice.yaml and
+// cosign.pub in the folder dir, the rest in the environment.
+func Load(dir string) (Settings, error) {
+	s := Settings{
+		PublicKey: filepath.Join(dir, "cosign.pub"), Git: dir + "-git",
+		Image: os.Getenv("SLUICE_IMAGE"), App: os.Getenv("SLUICE_APP"), AppNamespace: os.Getenv("SLUICE_APP_NAMESPACE"),
+		Holder: os.Getenv("POD_NAME"),
+	}
+	if s.Holder == "" {
+		s.Holder, _ = os.Hostname() // a pod is called like its host
+	}
+	file := filepath.Join(dir, "sluice.yaml")
+	cfg, err := config.Read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, &SettingsError{What: fmt.Sprintf("there is no %s", file)}
+	}
+	if err != nil {
+		return s, err
+	}
+	s.Config = cfg
+	s.App = cmp.Or(s.App, cfg.Name)
+	s.AppNamespace = cmp.Or(s.AppNamespace, cfg.Deploy.ArgoCD.Namespace)
+	return s, nil
+}
+
+// LoadFile reads the settings of an operator's command from the user's file.
+func LoadFile(file string) (Settings, error) {
+	cfg, err := config.Read(file)
+	if err != nil {
+		return Settings{}, err
+	}
+	return Settings{Config: cfg, App: cfg.Name, AppNamespace: cfg.Deploy.ArgoCD.Namespace}, nil
+}
+
+// SettingsError means that a hook was not told what it has to know.
+type SettingsError struct{ What string }
+
+func (e *SettingsError) Error() string { return "settings: " + e.What }
+
+// Hint says where they come from.
+func (e *SettingsError) Hint() string {
+	return "the Jobs that sluice-argo render writes mount the ConfigMap NAME-sluice at /etc/sluice and set SLUICE_IMAGE, SLUICE_APP and SLUICE_APP_NAMESPACE; render them again"
+}
+
+// check says what of the settings cannot be used.
+func (s Settings) check() error {
+	switch {
+	case s.Config.Deploy.Target != "kubernetes":
+		return &SettingsError{What: fmt.Sprintf("deploy.target is %s, hooks need kubernetes", s.Config.Deploy.Target)}
+	case s.Image == "":
+		return &SettingsError{What: "SLUICE_IMAGE is empty"}
+	case digestOf(s.Image) == "":
+		return &SettingsError{What: fmt.Sprintf("image %s has no digest: a tag alone can mean another image tomorrow (kustomize edit set image NAME=REPO:1.2.3@sha256:…)", s.Image)}
+	}
+	return nil
+}
+
+func (s Settings) service() string { return s.Config.Name }
+func (s Settings) namespace() string {
+	return cmp.Or(s.Config.Deploy.Kubernetes.Namespace, s.Config.Name)
+}
+
+// gate is the digest of the configuration under which verdicts hold.
+func (s Settings) gateDigest() string { return verdict.Digest(s.Config.Deploy) }
+
+func (s Settings) kubernetes() k8s.Service {
+	k := s.Config.Deploy.Kubernetes
+	return k8s.Service{
+		Name: s.service(), Namespace: s.namespace(), Port: k.Port,
+		Route: k.Traffic == "httproute", Header: k.Header != "", Ready: k.Ready.Std(),
+	}
+}
+
+// digestOf is the digest at the end of a reference, "" without one.
+func digestOf(ref string) string {
+	_, digest, _ := strings.Cut(ref, "@")
+	if !strings.HasPrefix(digest, "sha256:") {
+		return ""
+	}
+	return digest
+}
+
+// versionOf is the tag of a reference, "" without one.
+func versionOf(ref string) string {
+	name, _, _ := strings.Cut(ref, "@")
+	_, tag, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
+	return tag
+}
+
+// same reports whether two references mean the same bytes.
+func same(a, b string) bool { return digestOf(a) != "" && digestOf(a) == digestOf(b) }

@@ -1,0 +1,230 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-cd/sluice/deploy/canary"
+	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/internal/gate"
+	"github.com/sluice-cd/sluice/internal/release"
+	"github.com/sluice-cd/sluice/internal/verdict"
+)
+
+// gate gives the release traffic step by step. With a pass it leaves the last
+// step's weight: the stable Deployment gets the image next, and PostSync puts the
+// traffic to rest.
+func (h *hook) gate(ctx context.Context) (Verdict, error) {
+	if v, err := h.found(ctx); err != nil {
+		return Verdict{}, err
+	} else if v != nil && v.Trigger == release.Operator && v.Operation == h.app.operation() {
+		return *v, nil // taken back by hand: not to be tried again by this sync
+	}
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	first, err := h.openOrFirst(ctx, records)
+	if err != nil {
+		return Verdict{}, err
+	}
+	if why := h.serves(records, first); why != "" {
+		return h.nothing(ctx, why)
+	}
+	open, resumed := h.unfinished(records)
+	if resumed {
+		if v, err := h.found(ctx); err != nil || v != nil && v.Rollout == open.ID {
+			return h.sticky(v, err)
+		}
+	} else if r, ok := release.Decided(records, h.Image, h.gateDigest()); ok && r.Outcome != release.Promoted {
+		return h.refuse(ctx, again(r))
+	}
+	evidence, v, err := h.admitted(ctx, running(records))
+	if err != nil || v.failed() {
+		return h.refused(ctx, v, err, records)
+	}
+	if err := h.closeForeign(ctx, records, open.ID); err != nil {
+		return Verdict{}, err
+	}
+	if !resumed {
+		open = h.rollout(records, evidence)
+		if open.ID, err = h.ledger.Start(ctx, open); err != nil {
+			return Verdict{}, err
+		}
+	}
+	if first {
+		return h.refuse(ctx, Verdict{Rollout: open.ID, Reason: "first release: no version to compare it with"})
+	}
+	return h.judge(ctx, open, resumed)
+}
+
+// sticky is the verdict of an earlier run of this very rollout.
+func (h *hook) sticky(v *Verdict, err error) (Verdict, error) {
+	if err != nil {
+		return Verdict{}, err
+	}
+	h.say("rollout %d was decided by an earlier run of this hook", v.Rollout)
+	return *v, nil
+}
+
+// rollout is the ledger's entry for the start of this release.
+func (h *hook) rollout(records []release.Record, evidence release.Rollout) release.Rollout {
+	r := release.Rollout{
+		Name: h.service(), Version: versionOf(h.Image), Image: h.Image, Gate: h.gateDigest(), Env: h.Config.Deploy.Target + "/" + h.namespace(),
+		Object: evidence.Object, Commit: evidence.Commit, Digest: evidence.Digest, Started: h.now(),
+	}
+	r.Previous = running(records)
+	return r
+}
+
+// running is the version that serves, "" if none does.
+func running(records []release.Record) string {
+	r, _ := release.Running(records)
+	return r.Version
+}
+
+// unfinished is the rollout of this release that has not ended.
+func (h *hook) unfinished(records []release.Record) (release.Rollout, bool) {
+	open := release.Unfinished(records)
+	i := slices.IndexFunc(open, func(r release.Rollout) bool {
+		return r.Operator == "" && same(r.Image, h.Image) && r.Gate == h.gateDigest()
+	})
+	if i < 0 {
+		return release.Rollout{}, false
+	}
+	return open[i], true
+}
+
+// closeForeign records how rollouts ended whose hooks never came to it: a sync
+// that was terminated runs no hook any more.
+func (h *hook) closeForeign(ctx context.Context, records []release.Record, but int) error {
+	for _, r := range release.Unfinished(records) {
+		if r.ID == but || r.Operator != "" {
+			continue
+		}
+		left, err := h.lastVerdict(ctx)
+		if err != nil {
+			return err
+		}
+		if err := h.finish(ctx, r.ID, h.endOf(r, left)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endOf is how a rollout ended that nobody closed, from what was left of it.
+func (h *hook) endOf(r release.Rollout, left *Verdict) release.Result {
+	const note = "the sync ended without closing it; the next one did"
+	if stable, _ := h.images(); same(stable, r.Image) {
+		return release.Result{Outcome: release.Promoted, Verdict: gate.Pass.String(), Ended: h.now(), Reason: "the stable version runs it; " + note}
+	}
+	if left != nil && left.Rollout == r.ID && left.failed() && left.Result != nil {
+		end := *left.Result
+		end.Ended = h.now()
+		return end
+	}
+	return release.Result{Outcome: release.RolledBack, Trigger: release.Death, Ended: h.now(), Reason: note}
+}
+
+// images are those of the two Deployments; empty before the first release.
+func (h *hook) images() (stable, canary string) {
+	if h.target == nil {
+		return "", ""
+	}
+	return h.target.Images()
+}
+
+// judge runs the plan. What an earlier run left is put to rest first, and its
+// evidence is not used: nobody knows what happened since.
+func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (Verdict, error) {
+	plan := verdict.Plan(h.Config.Deploy.Canary)
+	if resumed {
+		h.happened("rollout %d begins anew: an earlier run of this hook ended without a verdict", open.ID)
+		if err := h.target.Settle(ctx); err != nil {
+			return Verdict{}, err
+		}
+		plan.Deadline -= min(h.now().Sub(open.Started), plan.Deadline)
+	} else {
+		h.happened("rollout %d: %s beside %s", open.ID, open.Version, open.Previous)
+	}
+	var result canary.Result
+	err := plan.Validate()
+	if err != nil && resumed {
+		result = ended(gate.Inconclusive, canary.None, fmt.Sprintf("no pass within %v: this hook was interrupted, and what is left of the time is too short", h.Config.Deploy.Canary.Deadline))
+	} else if err == nil {
+		result, err = h.roll(ctx, plan, open.Object)
+		if err != nil {
+			err = errors.Join(err, h.target.Isolate())
+		}
+	}
+	if stop := h.stopped(ctx, err); stop != nil {
+		return h.interrupted(ctx, stop)
+	}
+	if err != nil && !resumed {
+		result = ended(gate.Invalid, canary.None, fmt.Sprintf("the rollout could not be carried out: %v", err))
+	}
+	return h.decided(ctx, open, plan, result)
+}
+
+func ended(o gate.Outcome, t canary.Trigger, reason string) canary.Result {
+	return canary.Result{Verdict: gate.Verdict{Outcome: o, Reason: reason}, Trigger: t, Reason: reason}
+}
+
+// stopped is why a rollout ended that came to no verdict; nil if it did.
+func (h *hook) stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var t interface{ Temporary() bool }
+	if errors.As(err, &t) && t.Temporary() {
+		return err
+	}
+	return nil
+}
+
+// interrupted ends a run without a verdict: the next run begins anew. Who took
+// the lock to take the release back has left a verdict.
+func (h *hook) interrupted(ctx context.Context, why error) (Verdict, error) {
+	h.say("interrupted: %v; the traffic is off the canary", why)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last/2)
+	defer cancel()
+	if v, err := h.found(ctx); err == nil && v != nil && v.Trigger == release.Operator {
+		return *v, nil
+	}
+	return Verdict{}, why
+}
+
+// decided leaves the verdict to the hooks that follow.
+func (h *hook) decided(ctx context.Context, open release.Rollout, plan canary.Plan, r canary.Result) (Verdict, error) {
+	result := verdict.Result(r, h.now())
+	v := h.complete(Verdict{
+		Verdict: result.Verdict, Trigger: result.Trigger, Reason: r.Reason, Rollout: open.ID, Result: &result,
+	}, nil)
+	if r.Promote {
+		v.Reason = r.Verdict.Reason
+		result.Reason = r.Verdict.Reason
+	}
+	h.say("%s: %s", v.Word(), v.Reason)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+	defer cancel()
+	return v, h.leave(ctx, Handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
+		Record: release.Record{Rollout: open, Result: result}, Verdict: r.Verdict, Gate: verdict.Gate(h.Config.Deploy.Gate),
+		Plan: plan, Timeline: r.Timeline, Events: h.notes,
+	}})
+}
+
+// notReady turns a canary that does not come up into a verdict; ok is false for
+// any other error.
+func notReady(err error, now time.Time) (canary.Result, bool) {
+	var e *k8s.NotReadyError
+	if !errors.As(err, &e) {
+		return canary.Result{}, false
+	}
+	r := ended(gate.Fail, canary.Crash, e.Error())
+	r.Timeline.Verdict = now
+	return r, true
+}
