@@ -32,7 +32,7 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 		bad  bool
 	)
 	for _, n := range r.nodes {
-		status, err := s.merge(sum, n, r.pods)
+		status, err := s.merge(sum, n, r)
 		if err != nil {
 			f.add(fmt.Sprintf("node %s: %v", n.name, err))
 			bad = true
@@ -65,10 +65,10 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 }
 
 // merge adds what one node counted to the sums.
-func (s *Nodes) merge(sum sums, n *node, end pods) (wire.Status, error) {
+func (s *Nodes) merge(sum sums, n *node, r *round) (wire.Status, error) {
 	if n.prev != nil {
 		return wire.Merge(sum, n.prev, n.now, func(_ string, w probe.Workload) (arm, bool) {
-			p := s.pods.during(end, w.Addr)
+			p := s.during(r, w)
 			return p.version(), s.meet(n, w, p)
 		})
 	}
@@ -77,7 +77,7 @@ func (s *Nodes) merge(sum sums, n *node, end pods) (wire.Status, error) {
 		return status, err
 	}
 	for w, c := range status.Workloads {
-		if p := s.pods.during(end, w.Addr); s.meet(n, w, p) && s.recent(p, c.First) {
+		if p := s.during(r, w); s.meet(n, w, p) && s.recent(p, c.First) {
 			if sum[p.arm] == nil {
 				sum[p.arm] = new(probe.Counts)
 			}
@@ -85,6 +85,15 @@ func (s *Nodes) merge(sum sums, n *node, end pods) (wire.Status, error) {
 		}
 	}
 	return status, nil
+}
+
+// during is whose a workload was in the block that ends with a round; nil for
+// nobody's.
+func (s *Nodes) during(r *round, w probe.Workload) *pod {
+	if r.same {
+		return s.pods[w.Addr]
+	}
+	return s.pods.during(r.pods, w.Addr)
 }
 
 // meet notes that a node has a workload at the address of a pod, and reports

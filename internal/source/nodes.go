@@ -59,6 +59,7 @@ type Nodes struct {
 	begin, end time.Time // of the first block; of the last one
 	nodes      map[string]*node
 	pods       pods // at the end of the last block
+	addrs      [2][]netip.AddrPort
 	coverage   coverage
 	first      canary.Observation // FirstRequest and FirstError so far
 }
@@ -120,7 +121,7 @@ func newNodes(ctx context.Context, fleet Fleet, cfg NodesConfig, dial func(strin
 		s.Close()
 		return nil, errors.New("no node has pods of either version")
 	}
-	s.end, s.pods = r.at, r.pods
+	s.end, s.pods, s.addrs = r.at, r.pods, r.addrs
 	for _, n := range r.nodes { // whether the node can be trusted is for the first block to say
 		status, err := wire.Merge(sums{}, nil, n.now, func(_ string, w probe.Workload) (arm, bool) {
 			s.meet(n, w, s.pods[w.Addr])
@@ -168,7 +169,7 @@ func (s *Nodes) Observe(ctx context.Context) (canary.Observation, error) {
 	}
 	obs.End = r.at
 	s.count(r, &obs)
-	s.end, s.pods = r.at, r.pods
+	s.end, s.pods, s.addrs = r.at, r.pods, r.addrs
 	s.forget(r)
 	return obs, nil
 }

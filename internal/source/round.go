@@ -52,6 +52,8 @@ type round struct {
 	at    time.Time // when they were asked
 	nodes []*node   // by name
 	pods  pods
+	same  bool // as when the block began
+	addrs [2][]netip.AddrPort
 }
 
 // How nodes are asked.
@@ -110,7 +112,9 @@ func (s *Nodes) try(ctx context.Context) (*round, *LateError) {
 		return nil, &LateError{Err: err}
 	}
 	r := &round{at: begin}
-	if r.pods, err = s.pods.next(stable, canary, cmpTime(s.end, s.begin)); err != nil {
+	if r.same = s.pods != nil && slices.Equal(stable, s.addrs[stableArm]) && slices.Equal(canary, s.addrs[canaryArm]); r.same {
+		r.pods, r.addrs = s.pods, s.addrs
+	} else if err := r.place(s, stable, canary); err != nil {
 		return nil, &LateError{Err: err}
 	}
 	for _, n := range s.nodes {
@@ -118,6 +122,13 @@ func (s *Nodes) try(ctx context.Context) (*round, *LateError) {
 	}
 	slices.SortFunc(r.nodes, func(a, b *node) int { return strings.Compare(a.name, b.name) })
 	return r, nil
+}
+
+// place takes a list of addresses that is not that of the block's begin.
+func (r *round) place(s *Nodes, stable, canary []netip.AddrPort) (err error) {
+	r.addrs = [2][]netip.AddrPort{stableArm: slices.Clone(stable), canaryArm: slices.Clone(canary)}
+	r.pods, err = s.pods.next(stable, canary, cmpTime(s.end, s.begin))
+	return err
 }
 
 // cmpTime is the first time that is not zero.
