@@ -25,7 +25,7 @@ import (
 // Repo is a repository and the part of it that a service is deployed from.
 type Repo struct {
 	URL      string        // https, http, ssh (also user@host:path) or file
-	Branch   string        // "": the branch that the remote calls its HEAD
+	Branch   string        // "" or HEAD: the branch that the remote calls its HEAD
 	Path     string        // with forward slashes; "" or ".": all of it
 	Auth     Auth          //
 	Timeout  time.Duration // of a whole call; 0: one minute
@@ -64,7 +64,7 @@ type Change struct {
 	Constraint string // the targetRevision if Argo CD follows tags: the commit is then tagged as their next patch version
 
 	Name     string // of the service
-	Version  string // that is taken back
+	Version  string // that is taken back; may be empty
 	Verdict  string // one word
 	Reason   string // one sentence
 	Evidence string // a link or digest; may be empty
@@ -146,8 +146,8 @@ func complete(repo Repo, c Change) (Repo, Change, error) {
 		return repo, c, fmt.Errorf("commits %q and %q, want their full hashes", c.Bad, c.Good)
 	case c.Bad == c.Good:
 		return repo, c, &UnchangedError{Path: repo.Path, Bad: c.Bad, Good: c.Good}
-	case c.Name == "" || c.Version == "":
-		return repo, c, errors.New("the service or the version has no name")
+	case c.Name == "":
+		return repo, c, errors.New("the service has no name")
 	case strings.ContainsAny(c.Author, "\n\r\x00") || !strings.Contains(c.Author, " <") || !strings.HasSuffix(c.Author, ">"):
 		return repo, c, fmt.Errorf("author %q, want Name <address>", c.Author)
 	}
@@ -160,7 +160,9 @@ func (r Repo) complete() (Repo, error) {
 		return r, err
 	}
 	r.Timeout, r.MaxBytes = cmp.Or(r.Timeout, DefaultTimeout), cmp.Or(r.MaxBytes, DefaultMaxBytes)
-	r.Branch = strings.TrimPrefix(r.Branch, "refs/heads/")
+	if r.Branch = strings.TrimPrefix(r.Branch, "refs/heads/"); r.Branch == "HEAD" {
+		r.Branch = ""
+	}
 	clean := path.Clean("/" + r.Path)[1:]
 	if strings.Contains("/"+r.Path+"/", "/../") {
 		return r, fmt.Errorf("path %q leads out of the repository", r.Path)

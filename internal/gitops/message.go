@@ -30,7 +30,7 @@ func message(c Change, path string) string {
 		verdict = "no verdict"
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "revert: %s %s (%s)\n\n", line(c.Name), line(c.Version), verdict)
+	fmt.Fprintf(&out, "revert: %s (%s)\n\n", line(c.Name+" "+c.Version), verdict)
 	if reason := line(c.Reason); reason != "" {
 		fmt.Fprintf(&out, "%s\n\n", reason)
 	}

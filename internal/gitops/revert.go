@@ -3,6 +3,7 @@ package gitops
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -36,7 +37,13 @@ type view struct {
 // look fetches what is needed and says what the path is where.
 func (r *remote) look(ctx context.Context, c Change) (view, error) {
 	w := view{head: r.refs["refs/heads/"+r.branch]}
-	if w.head.IsZero() {
+	switch {
+	case w.head.IsZero() && !r.tagged(r.branch).IsZero():
+		return w, &RevisionError{
+			Target: r.branch, Reason: "it is a tag, which a commit does not move",
+			Advice: "set targetRevision of the Application to the version before, or follow a branch or a constraint such as 1.*",
+		}
+	case w.head.IsZero():
 		return w, &NotFoundError{URL: r.repo.URL, What: "branch " + r.branch}
 	}
 	bad, good := plumbing.NewHash(c.Bad), plumbing.NewHash(c.Good)
@@ -109,7 +116,7 @@ func (r *remote) aside(ctx context.Context, c Change, w view) (Result, error) {
 	if w.headIs == w.good {
 		return Result{Commit: w.head.String(), Branch: r.branch, Already: true}, nil
 	}
-	name := fmt.Sprintf("sluice/revert-%s-%s-%.8s", refWord(c.Name), refWord(c.Version), c.Bad)
+	name := fmt.Sprintf("sluice/revert-%s-%.8s", refWord(strings.TrimSpace(c.Name+" "+c.Version)), c.Bad)
 	commit, err := r.commit(ctx, c, w) // also when there is one: the head may have moved on the path
 	if err != nil {
 		return Result{}, err

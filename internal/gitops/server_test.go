@@ -63,6 +63,9 @@ func serve(t testing.TB) *server {
 	return s
 }
 
+// on lets a function see every request first; a status other than 0 is the answer.
+func (s *server) on(before func(*http.Request) int) { s.before.Store(&before) }
+
 type counted struct {
 	http.ResponseWriter
 	n *atomic.Int64
