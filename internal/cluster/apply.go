@@ -102,22 +102,12 @@ func applyOne(ctx context.Context, client dynamic.Interface, mapper meta.RESTMap
 		if err != nil {
 			return err
 		}
-		return established(now)
+		return conditionTrue(now, "Established")
 	}, func(error) bool { return true })
 	if reset, ok := mapper.(meta.ResettableRESTMapper); ok {
 		reset.Reset()
 	}
 	return err
-}
-
-func established(crd *unstructured.Unstructured) error {
-	conditions, _, _ := unstructured.NestedSlice(crd.Object, "status", "conditions")
-	for _, c := range conditions {
-		if c, ok := c.(map[string]any); ok && c["type"] == "Established" && c["status"] == "True" {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s is not established", crd.GetName())
 }
 
 // until tries again while retry says so of the error, at most for limit.

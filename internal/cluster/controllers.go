@@ -11,11 +11,11 @@ import (
 // ready: it ends if its roles are not there yet.
 func startControllers(ctx context.Context, path, kubeconfig string, s *server, port int) (*process, error) {
 	f := s.authority.file
-	p, err := start(program{name: "kube-controller-manager", path: path, logs: s.dir, args: []string{
+	p, err := start(program{name: "kube-controller-manager", path: path, logs: s.logs, args: []string{
 		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
 		"--service-account-private-key-file=" + f("sa.key"), "--root-ca-file=" + f("ca.crt"), "--use-service-account-credentials=true",
 		"--cluster-signing-cert-file=" + f("ca.crt"), "--cluster-signing-key-file=" + f("ca.key"),
-		"--leader-elect=false", "--cert-dir=" + s.dir, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port),
+		"--leader-elect=false", "--kube-api-qps=500", "--kube-api-burst=1000", "--cert-dir=" + s.dir, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port),
 		"--flex-volume-plugin-dir=" + s.dir, // it would be made in /usr otherwise
 	}})
 	if err != nil {

@@ -60,7 +60,7 @@ func startPlane(ctx context.Context, dir string, say func(string)) (*Plane, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, address: "127.0.0.1", port: ports[0], etcdPort: ports[1], authority: authority}
+	s := &server{dir: dir, logs: dir, address: "127.0.0.1", port: ports[0], etcdPort: ports[1], authority: authority}
 	s.extra = []string{"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none"}
 	if err := s.certificates(); err != nil {
 		return nil, err
@@ -75,7 +75,15 @@ func startPlane(ctx context.Context, dir string, say func(string)) (*Plane, erro
 // Start starts a control plane that was stopped, on the same port and with the
 // same data. It returns when the API is ready.
 func (p *Plane) Start(ctx context.Context) error {
-	return p.server.start(ctx, p.Config, p.say)
+	etcd, err := Binary(ctx, "etcd", p.say)
+	if err != nil {
+		return err
+	}
+	api, err := Binary(ctx, "kube-apiserver", p.say)
+	if err != nil {
+		return err
+	}
+	return p.server.start(ctx, p.Config, etcd, api)
 }
 
 // Stop kills the control plane as a crash would. What it acknowledged is kept

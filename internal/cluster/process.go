@@ -18,12 +18,13 @@ import (
 
 // A program is what to start.
 type program struct {
-	name string // also of its log, NAME.log
-	path string
-	args []string
-	env  []string // added to ours
-	logs string   // folder
-	attr syscall.SysProcAttr
+	name  string // also of its log, NAME.log
+	path  string
+	args  []string
+	argv0 string   // what it is called, if not path
+	env   []string // added to ours
+	logs  string   // folder
+	attr  syscall.SysProcAttr
 }
 
 // A process is a program that was started. It is killed when this process ends,
@@ -56,6 +57,9 @@ func start(p program) (*process, error) {
 	}
 	defer log.Close()
 	cmd := exec.Command(p.path, p.args...)
+	if p.argv0 != "" {
+		cmd.Args[0] = p.argv0
+	}
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	attr := p.attr

@@ -15,7 +15,8 @@ import (
 
 // A server is etcd and kube-apiserver: what both kinds of cluster share.
 type server struct {
-	dir       string // etcd's data, logs
+	dir       string // etcd's data
+	logs      string
 	address   string // where the API is served and reached
 	port      int
 	etcdPort  int
@@ -44,27 +45,20 @@ func (s *server) url() string { return "https://" + net.JoinHostPort(s.address, 
 
 func (s *server) etcdURL() string { return "http://127.0.0.1:" + strconv.Itoa(s.etcdPort) }
 
-// start starts both programs, the data being what is in the folder, and returns
-// when the API is ready.
-func (s *server) start(ctx context.Context, admin *rest.Config, say func(string)) error {
-	etcd, err := Binary(ctx, "etcd", say)
-	if err != nil {
-		return err
-	}
-	api, err := Binary(ctx, "kube-apiserver", say)
-	if err != nil {
-		return err
-	}
+// start starts both programs, whose paths are etcd and api, on the data that is
+// in the folder. It returns when the API is ready.
+func (s *server) start(ctx context.Context, admin *rest.Config, etcd, api string) error {
+	var err error
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if s.etcd, err = start(program{name: "etcd", path: etcd, args: s.etcdFlags(), logs: s.dir}); err != nil {
+	if s.etcd, err = start(program{name: "etcd", path: etcd, args: s.etcdFlags(), logs: s.logs}); err != nil {
 		return err
 	}
 	if err := s.etcd.ready(ctx, answers(http.DefaultClient, s.etcdURL()+"/readyz")); err != nil {
 		s.stop()
 		return err
 	}
-	if s.api, err = start(program{name: "kube-apiserver", path: api, args: s.apiFlags(), logs: s.dir}); err != nil {
+	if s.api, err = start(program{name: "kube-apiserver", path: api, args: s.apiFlags(), logs: s.logs}); err != nil {
 		s.stop()
 		return err
 	}
