@@ -2,7 +2,7 @@
 // Docker: sluice-argo (the hooks) and sluice-probe (the DaemonSet).
 //
 // Each holds one static, stripped binary and the certificate authorities of this
-// machine. The same source and authorities give the same digests. They go into an
+// machine, and more if they are named. The same source and authorities give the same digests. They go into an
 // OCI image layout and, if one is named, to a registry; what was made is printed
 // as JSON.
 //
@@ -37,6 +37,7 @@ func main() {
 	flag.StringVar(&platforms, "platforms", "linux/"+runtime.GOARCH, "platforms, separated by commas")
 	flag.StringVar(&s.registry, "registry", "", "push to HOST/PATH/sluice-argo and HOST/PATH/sluice-probe")
 	flag.BoolVar(&s.insecure, "insecure", false, "the registry is on this machine and speaks plain HTTP")
+	flag.StringVar(&s.ca, "ca", "", "PEM file with certificate authorities that the images trust, besides those of this machine: for a registry or a git server of your own")
 	flag.StringVar(&only, "only", "", "make just this one: "+strings.Join(names(), ", "))
 	flag.Parse()
 	made, err := s.parse(platforms, only).run(ctx)

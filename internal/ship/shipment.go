@@ -38,6 +38,7 @@ type shipment struct {
 	dir, out, version string
 	registry          string // "" for none
 	insecure          bool
+	ca                string // file with more authorities; "": none
 	platforms         []build.Platform
 	programs          []program
 	most              int64 // bytes that an image may have for one platform
@@ -68,9 +69,13 @@ func (s shipment) run(ctx context.Context) ([]Made, error) {
 		return nil, fmt.Errorf("making a folder to build in: %w", err)
 	}
 	defer os.RemoveAll(work)
+	authorities, err := s.authorities(work)
+	if err != nil {
+		return nil, err
+	}
 	list := []Made{}
 	for _, p := range s.programs {
-		m, err := s.one(ctx, layout, work, p)
+		m, err := s.one(ctx, layout, work, p, authorities)
 		if err != nil {
 			return list, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -79,8 +84,29 @@ func (s shipment) run(ctx context.Context) ([]Made, error) {
 	return list, nil
 }
 
+// authorities is a file with those of this machine and the additional ones; ""
+// stands for those of this machine.
+func (s shipment) authorities(work string) (string, error) {
+	if s.ca == "" {
+		return "", nil
+	}
+	bundle, _, err := image.CABundle("")
+	if err != nil {
+		return "", err
+	}
+	more, _, err := image.CABundle(s.ca)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(work, "ca.crt")
+	if err := os.WriteFile(file, append(bundle, more...), 0o644); err != nil {
+		return "", fmt.Errorf("collecting certificate authorities: %w", err)
+	}
+	return file, nil
+}
+
 // one builds a program, makes its image and takes it where it belongs.
-func (s shipment) one(ctx context.Context, layout *image.Layout, work string, p program) (Made, error) {
+func (s shipment) one(ctx context.Context, layout *image.Layout, work string, p program, authorities string) (Made, error) {
 	m := Made{Name: p.name}
 	binaries, err := build.Compile(ctx, build.Options{
 		Dir: s.dir, Main: p.main, Name: p.name, Version: s.version, Platforms: s.platforms, OutDir: filepath.Join(work, p.name),
@@ -88,7 +114,7 @@ func (s shipment) one(ctx context.Context, layout *image.Layout, work string, p 
 	if err != nil {
 		return m, err
 	}
-	cfg := image.Config{Name: p.name, Version: s.version, Port: p.port}
+	cfg := image.Config{Name: p.name, Version: s.version, Port: p.port, CACerts: authorities}
 	for _, b := range binaries {
 		cfg.Binaries = append(cfg.Binaries, image.Binary{Platform: b.Platform.String(), Path: b.Path})
 		m.Platforms = append(m.Platforms, b.Platform.String())

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/pem"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -114,6 +116,29 @@ func TestWhatWasPushedIsNamedByTagAndDigest(t *testing.T) {
 	}
 }
 
+func TestMoreAuthoritiesComeBesideThoseOfTheMachine(t *testing.T) {
+	plain, more := small(t), small(t)
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	more.ca = filepath.Join(t.TempDir(), "own.pem")
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(more.ca, own, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	without, err := plain.authorities(t.TempDir())
+	if err != nil || without != "" {
+		t.Errorf("without the flag: %q, %v", without, err)
+	}
+	with, err := more.authorities(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := os.ReadFile(with)
+	if err != nil || !bytes.Contains(bundle, own) || len(bundle) <= len(own) {
+		t.Errorf("the bundle of %d bytes lacks some (%v)", len(bundle), err)
+	}
+}
+
 func TestWhatCannotBeShipped(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*shipment)
@@ -123,6 +148,7 @@ func TestWhatCannotBeShipped(t *testing.T) {
 		"a package that is not there":     {func(s *shipment) { s.programs[0].main = "./missing" }, "small: "},
 		"a platform that does not exist":  {func(s *shipment) { *s = s.parse("linux/amd65", "") }, "amd65"},
 		"an image that nobody knows":      {func(s *shipment) { s.programs = nil; *s = s.parse("linux/amd64", "sluice-agro") }, "known: sluice-argo, sluice-probe"},
+		"authorities that are not there":  {func(s *shipment) { s.ca = "missing.pem" }, "missing.pem"},
 		"plain HTTP to a registry abroad": {func(s *shipment) { s.registry, s.insecure = "registry.example.com/team", true }, "plain HTTP"},
 	} {
 		t.Run(name, func(t *testing.T) {
