@@ -34,6 +34,9 @@ import (
 const serviceEnv = "SLUICE_TEST_SERVICE"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(herdEnv); dir != "" {
+		serveHerd(dir)
+	}
 	if ip := os.Getenv(serviceEnv); ip != "" {
 		l, err := net.Listen("tcp", ip+":0")
 		if err != nil {
