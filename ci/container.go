@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"dagger/sluice/command"
+	"dagger/sluice/internal/dagger"
+	"dagger/sluice/toolbox"
+)
+
+const (
+	workdir = "/src"
+	toolDir = "/sluice"
+	binary  = "/usr/local/bin/sluice"
+)
+
+// Command is the sluice command, built from source for the engine's platform.
+func (m *Sluice) Command() *dagger.File {
+	return m.golang().
+		WithMountedDirectory(toolDir, m.Tool).
+		WithWorkdir(toolDir).
+		WithEnvVariable("CGO_ENABLED", "0").
+		WithExec(command.BuildSluice("/tmp/sluice")).
+		File("/tmp/sluice")
+}
+
+// golang is the base image with Go's caches and where modules come from.
+func (m *Sluice) golang() *dagger.Container {
+	ctr := m.Base.
+		WithEnvVariable("GOMODCACHE", "/go/pkg/mod").
+		WithEnvVariable("GOCACHE", "/root/.cache/go-build").
+		WithEnvVariable("GOTOOLCHAIN", "local").
+		WithMountedCache("/go/pkg/mod", dag.CacheVolume("sluice-go-modules")).
+		WithMountedCache("/root/.cache/go-build", dag.CacheVolume("sluice-go-build"))
+	if m.Modules != nil {
+		ctr = ctr.WithMountedDirectory(toolbox.ModulesDir, m.Modules)
+	}
+	if proxy := toolbox.GoProxy(m.Modules != nil, m.Proxy); proxy != "" {
+		ctr = ctr.WithEnvVariable("GOPROXY", proxy)
+	}
+	return ctr
+}
+
+// workbench has the tools of a job, the source, and the sluice command.
+func (m *Sluice) workbench(job toolbox.Job) *dagger.Container {
+	ctr := m.tools(m.golang(), job).
+		WithDirectory(workdir, m.Source).
+		WithWorkdir(workdir).
+		WithFile(binary, m.Command())
+	for _, v := range command.GitEnvironment() {
+		ctr = ctr.WithEnvVariable(v.Name, v.Value)
+	}
+	if m.Commit != "" {
+		ctr = ctr.WithoutDirectory(".git").WithNewFile(".git/HEAD", m.Commit+"\n").
+			WithDirectory(".git/refs", dag.Directory())
+	}
+	return ctr.WithDirectory(".git/objects", dag.Directory())
+}
+
+// tools adds what a job needs and the image has not.
+func (m *Sluice) tools(ctr *dagger.Container, job toolbox.Job) *dagger.Container {
+	script := toolbox.Setup(job)
+	if script == "" {
+		return ctr
+	}
+	return ctr.
+		WithMountedFile(toolbox.Script, m.Tool.File("tools/setup.sh")).
+		WithExec([]string{"sh", "-euc", script}).
+		WithoutMount(toolbox.Script)
+}
+
+// keys are what a release is signed with: a pair of the caller's, or one that
+// sluice makes up and keeps in the out folder.
+type keys struct {
+	private, passphrase *dagger.Secret
+	public              *dagger.File
+}
+
+// give puts the keys where sluice looks for them. The private one is no part
+// of any folder that a function returns.
+func (k keys) give(ctr *dagger.Container) (*dagger.Container, error) {
+	if err := command.CheckKeys(k.private != nil, k.passphrase != nil, k.public != nil); err != nil {
+		return nil, err
+	}
+	if k.private == nil {
+		return ctr, nil
+	}
+	return ctr.
+		WithFile("out/keys/cosign.pub", k.public).
+		WithMountedSecret("out/keys/cosign.key", k.private).
+		WithSecretVariable("SLUICE_PASSPHRASE", k.passphrase), nil
+}
+
+// sluice runs a step for a version and returns the container afterwards.
+func (m *Sluice) sluice(job toolbox.Job, step, version string, flags ...string) (*dagger.Container, error) {
+	return m.signed(job, keys{}, step, version, flags...)
+}
+
+// signed is sluice with keys to sign with.
+func (m *Sluice) signed(job toolbox.Job, k keys, step, version string, flags ...string) (*dagger.Container, error) {
+	args, err := command.Step(step, version, flags...)
+	if err != nil {
+		return nil, err
+	}
+	ctr, err := k.give(m.workbench(job))
+	if err != nil {
+		return nil, err
+	}
+	return ctr.WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: job.Privileged()}), nil
+}
+
+// text is what a container printed.
+func text(ctx context.Context, ctr *dagger.Container, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	return ctr.Stdout(ctx)
+}
+
+// attempt runs a command that may fail, and returns what came of it.
+func attempt(ctx context.Context, ctr *dagger.Container, args []string) (*dagger.Container, int, error) {
+	ctr = ctr.WithExec(args, dagger.ContainerWithExecOpts{
+		Expect: dagger.ReturnTypeAny, InsecureRootCapabilities: true,
+	})
+	code, err := ctr.ExitCode(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("running %s: %w", args[0], err)
+	}
+	return ctr, code, nil
+}

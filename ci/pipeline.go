@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dagger/sluice/argocd"
+	"dagger/sluice/command"
+	"dagger/sluice/internal/dagger"
+	"dagger/sluice/outcome"
+	"dagger/sluice/toolbox"
+)
+
+// Pipeline does everything for a version: build twice and compare, pack, SBOMs, image, sign, policy, publish, and a canary beside the stable version. The result of each step is a value.
+// +cache="session"
+func (m *Sluice) Pipeline(
+	ctx context.Context,
+	// Version of the release, for example v1.2.0
+	version string,
+	// Version that serves before it, made from the same source
+	// +default="v0.0.0"
+	stableVersion string,
+	// Source of the stable version (default: the same source)
+	// +optional
+	stable *dagger.Directory,
+	// NAME=VALUE for the new version
+	// +optional
+	env []string,
+	// Where the requests go: deploy.local.listen of sluice.yaml
+	// +default="http://127.0.0.1:8080/"
+	url string,
+	// Requests a second
+	// +default=200
+	rate int,
+	// Private key (cosign.key), for example file:cosign.key
+	// +optional
+	key *dagger.Secret,
+	// Passphrase of the key, for example env:SLUICE_PASSPHRASE
+	// +optional
+	passphrase *dagger.Secret,
+	// Public key (cosign.pub)
+	// +optional
+	publicKey *dagger.File,
+) (*Rollout, error) {
+	started := time.Now()
+	same, err := m.Reproduce(ctx, version)
+	if err != nil {
+		return nil, fmt.Errorf("building twice: %w", err)
+	}
+	reproduced := Step{Name: "reproduce", Status: "done", Summary: outcome.LastLine(same), Seconds: time.Since(started).Seconds()}
+	r, err := m.Canary(ctx, stableVersion, version, stable, env, nil, url, rate, key, passphrase, publicKey)
+	if err != nil {
+		return nil, err
+	}
+	made, err := r.Out.File("publish.json").Contents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading what was published: %w", err)
+	}
+	rel, err := outcome.ParseRelease(made)
+	if err != nil {
+		return nil, err
+	}
+	r.Steps = append(append([]Step{reproduced}, steps(rel.Steps)...), r.Steps...)
+	return r, nil
+}
+
+// Synced is how an application of Argo CD ended.
+type Synced struct {
+	// Succeeded, Failed or Error: how the sync ended
+	Phase string
+	// What Argo CD says
+	Message string
+	// The gate's verdict, if the sync had one
+	Verdict string
+	// Why
+	Reason string
+	// Synced or OutOfSync
+	Sync string
+	// Healthy, Degraded …
+	Health string
+}
+
+// Sync lets Argo CD sync an application and waits for the verdict. A sync that fails is a value, not an error; one that does not end in time is an error.
+// +cache="never"
+func (m *Sluice) Sync(
+	ctx context.Context,
+	// Application
+	app string,
+	// Argo CD, for example https://argocd.example.com
+	server string,
+	// Token of an account that may get and sync the application
+	token *dagger.Secret,
+	// Revision to sync to (default: what the application tracks)
+	// +optional
+	revision string,
+	// Namespace of the application
+	// +optional
+	namespace string,
+	// Longest time
+	// +default="10m"
+	timeout string,
+	// Who vouches for the server: a PEM file
+	// +optional
+	ca *dagger.File,
+	// A way to the server, if the engine has none: tcp://localhost:8080
+	// +optional
+	via *dagger.Service,
+) (*Synced, error) {
+	limit, err := time.ParseDuration(timeout)
+	if err != nil || limit <= 0 {
+		return nil, fmt.Errorf("timeout %q is no duration (write 10m or 90s)", timeout)
+	}
+	secret, err := token.Plaintext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the token: %w", err)
+	}
+	opts := argocd.Options{Server: server, Token: secret}
+	if ca != nil {
+		if opts.CA, err = ca.Contents(ctx); err != nil {
+			return nil, fmt.Errorf("reading the file of --ca: %w", err)
+		}
+	}
+	if via != nil {
+		if via, err = via.Start(ctx); err != nil {
+			return nil, fmt.Errorf("starting the way to the server: %w", err)
+		}
+		defer via.Stop(context.WithoutCancel(ctx)) //nolint:errcheck // it ends with the session anyway
+		if opts.Dial, err = via.Endpoint(ctx); err != nil {
+			return nil, fmt.Errorf("finding the way to the server: %w", err)
+		}
+	}
+	client, err := argocd.New(opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	end, err := client.Sync(ctx, argocd.Application{Name: app, Namespace: namespace}, revision)
+	if err != nil {
+		return nil, err
+	}
+	s := Synced(end)
+	return &s, nil
+}
+
+// CheckConfig says everything that is wrong with sluice.yaml.
+// +check
+func (m *Sluice) CheckConfig(ctx context.Context) (string, error) {
+	return m.workbench(toolbox.Compile).WithExec(command.CheckConfig()).Stdout(ctx)
+}
