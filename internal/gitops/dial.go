@@ -64,7 +64,8 @@ func newDialer(repo Repo) (dialer, error) {
 			d.auth = &githttp.BasicAuth{Username: cmp.Or(repo.Auth.Username, "git"), Password: repo.Auth.Password}
 		}
 	case "ssh":
-		d.transport, d.auth, err = sshTransport(endpoint, repo.Auth)
+		d.transport = gitssh.DefaultClient
+		d.auth, err = sshMethod(endpoint, repo.Auth)
 	case "file":
 		d.transport = file.DefaultClient
 	default:
@@ -73,27 +74,38 @@ func newDialer(repo Repo) (dialer, error) {
 	return d, err
 }
 
-func sshTransport(endpoint *transport.Endpoint, auth Auth) (transport.Transport, transport.AuthMethod, error) {
-	conf := &ssh.ClientConfig{Timeout: dialTimeout}
+// sshAuth logs in with a limit for the connection.
+type sshAuth struct{ gitssh.AuthMethod }
+
+// ClientConfig is that of the method.
+func (a sshAuth) ClientConfig() (*ssh.ClientConfig, error) {
+	conf, err := a.AuthMethod.ClientConfig()
+	if err == nil {
+		conf.Timeout = dialTimeout
+	}
+	return conf, err
+}
+
+func sshMethod(endpoint *transport.Endpoint, auth Auth) (transport.AuthMethod, error) {
 	user := cmp.Or(auth.Username, endpoint.User, "git")
 	helper := gitssh.HostKeyCallbackHelper{}
 	if auth.KnownHosts != "" {
 		db, err := gitssh.NewKnownHostsDb(auth.KnownHosts)
 		if err != nil {
-			return nil, nil, fmt.Errorf("reading the server's SSH keys in %s: %w", auth.KnownHosts, err)
+			return nil, fmt.Errorf("reading the server's SSH keys in %s: %w", auth.KnownHosts, err)
 		}
 		helper.HostKeyCallback = db.HostKeyCallback()
-		conf.HostKeyAlgorithms = db.HostKeyAlgorithms(net.JoinHostPort(endpoint.Host, strconv.Itoa(cmp.Or(endpoint.Port, 22))))
+		helper.HostKeyAlgorithms = db.HostKeyAlgorithms(net.JoinHostPort(endpoint.Host, strconv.Itoa(cmp.Or(endpoint.Port, 22))))
 	}
 	if len(auth.SSHKey) == 0 {
-		return gitssh.NewClient(conf), &gitssh.Password{User: user, Password: auth.Password, HostKeyCallbackHelper: helper}, nil
+		return sshAuth{&gitssh.Password{User: user, Password: auth.Password, HostKeyCallbackHelper: helper}}, nil
 	}
 	keys, err := gitssh.NewPublicKeys(user, auth.SSHKey, auth.Passphrase)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the SSH key: %w", err)
+		return nil, fmt.Errorf("reading the SSH key: %w", err)
 	}
 	keys.HostKeyCallbackHelper = helper
-	return gitssh.NewClient(conf), keys, nil
+	return sshAuth{keys}, nil
 }
 
 func (d dialer) fetch(ctx context.Context) (transport.UploadPackSession, error) {

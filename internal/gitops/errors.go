@@ -151,16 +151,17 @@ func (e *UnreachableError) Temporary() bool {
 	return !e.certificate() && (!errors.As(e.Err, &dns) || !dns.IsNotFound)
 }
 
+// certificate reports whether it is the server's proof that is not accepted.
 func (e *UnreachableError) certificate() bool {
 	var refused *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
-	return errors.As(e.Err, &refused) || errors.As(e.Err, &unknown)
+	return errors.As(e.Err, &refused) || errors.As(e.Err, &unknown) || strings.Contains(e.Err.Error(), "knownhosts: ")
 }
 
 // Hint says what to look at.
 func (e *UnreachableError) Hint() string {
 	if e.certificate() {
-		return "the server's certificate is not trusted here: give the authority that issued it"
+		return "the server's certificate or key is not trusted here: give the authority that issued it (ca.crt), or for SSH the server's line in known_hosts"
 	}
 	return "see whether the git server is up and can be reached from the cluster; the revert can be repeated at any time"
 }
@@ -214,8 +215,11 @@ func explain(repo Repo, write bool, err error) error {
 	case errors.As(err, &status):
 		return &UnreachableError{URL: repo.URL, Err: fmt.Errorf("HTTP status %d", status.StatusCode())}
 	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		strings.Contains(text, "connection refused"), strings.Contains(text, "connection reset"), strings.Contains(text, "empty packfile"):
+		strings.Contains(text, "connection refused"), strings.Contains(text, "connection reset"), strings.Contains(text, "empty packfile"), strings.Contains(text, "knownhosts: "):
 		return &UnreachableError{URL: repo.URL, Err: err}
+	}
+	if strings.Contains(text, "pkt-len") || strings.Contains(text, "pkt-line") {
+		return &GoneError{URL: repo.URL, Err: fmt.Errorf("what answers is no git server: %w", err)}
 	}
 	return fmt.Errorf("%s: %w", repo.URL, err)
 }

@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -126,7 +127,7 @@ type version struct {
 }
 
 // highest is the highest version among the tags that suit; nil suits all. Of two
-// tags for the same version the first in the alphabet counts.
+// tags for the same version the longer name counts, as it is the whole version.
 func (r *remote) highest(suits *semver.Constraints) version {
 	var top version
 	for ref := range r.refs {
@@ -138,7 +139,8 @@ func (r *remote) highest(suits *semver.Constraints) version {
 		if err != nil || suits != nil && !suits.Check(v) {
 			continue
 		}
-		if top.Version == nil || v.GreaterThan(top.Version) || v.Equal(top.Version) && name < top.name {
+		longer := cmp.Or(cmp.Compare(len(name), len(top.name)), strings.Compare(top.name, name)) > 0
+		if top.Version == nil || v.GreaterThan(top.Version) || v.Equal(top.Version) && longer {
 			top = version{v, name, r.tagged(name)}
 		}
 	}
