@@ -29,7 +29,7 @@ func (a *admission) find(bundles [][]byte, want demand) (json.RawMessage, error)
 			a.evidence.Checked = append(a.evidence.Checked, want.what)
 			return predicate, nil
 		}
-		if p := blame(err); why == nil || p != Foreign || problem == Unsigned {
+		if p := blame(err); p != Foreign || problem == Unsigned {
 			problem, why = p, err // one of our own says more than one of somebody else
 		}
 	}

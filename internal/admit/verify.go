@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 
 	"github.com/sluice-cd/sluice/bpf"
@@ -142,8 +141,8 @@ func (a *admission) judge(ctx context.Context, in policy.Input) error {
 		}},
 	})
 	switch {
-	case errors.Is(err, context.Canceled):
-		return err
+	case ctx.Err() != nil: // it was not for the rules to say
+		return &RegistryError{Ref: a.ref, Err: ctx.Err()}
 	case err != nil:
 		return &Error{Problem: Denied, Ref: a.ref, What: "rules", Err: err}
 	case len(denials) > 0:

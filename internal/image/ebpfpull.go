@@ -95,7 +95,7 @@ func (opts PullOptions) pull(ctx context.Context, ref string, read func(*pull, n
 		remote.WithTransport(guard),
 		remote.WithRetryBackoff(remote.Backoff{Duration: 300 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}),
 		remote.WithRetryPredicate(mayPass),
-	}, maxBundleBytes}, r)
+	}, pullLimit{maxReferrers, maxBundleBytes, maxReferrers * maxBundleBytes}}, r)
 	if err == nil {
 		return nil
 	}
@@ -108,7 +108,14 @@ func (opts PullOptions) pull(ctx context.Context, ref string, read func(*pull, n
 type pull struct {
 	repository name.Repository
 	options    []remote.Option
-	bundleMax  int64 // bytes of one bundle
+	limit      pullLimit
+}
+
+// pullLimit bounds what a registry makes us keep.
+type pullLimit struct {
+	referrers int   // things that refer to one subject
+	bundle    int64 // bytes of one bundle
+	all       int64 // bytes of all that are still to come
 }
 
 func (p *pull) read(r name.Reference, arch string) (StoredEBPF, error) {
@@ -150,8 +157,8 @@ func (p *pull) bundles(subject name.Digest) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := len(manifest.Manifests); n > maxReferrers {
-		return nil, fmt.Errorf("%d things refer to the image, more than %d", n, maxReferrers)
+	if n := len(manifest.Manifests); n > p.limit.referrers {
+		return nil, fmt.Errorf("%d things refer to the image, more than %d", n, p.limit.referrers)
 	}
 	var bundles [][]byte
 	for _, d := range manifest.Manifests {
@@ -191,6 +198,7 @@ func (p *pull) bundle(referrer name.Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := readLimited(content, p.bundleMax)
+	raw, err := readLimited(content, min(p.limit.bundle, p.limit.all))
+	p.limit.all -= int64(len(raw))
 	return raw, errors.Join(err, content.Close())
 }

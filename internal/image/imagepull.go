@@ -59,8 +59,9 @@ func (e *ContentError) Hint() string {
 // a release is kept with its image.
 const PredicateRelease = "https://sluice.dev/release/v1"
 
-// maxAttestation leaves room for the SBOM of a large binary.
-const maxAttestation = 32 << 20
+// ofImage leaves room for the SBOMs of large binaries, and the verdicts of many
+// rollouts.
+var ofImage = pullLimit{referrers: 256, bundle: 16 << 20, all: 128 << 20}
 
 // PullImage reads all of an image, layers included, and what is signed about it
 // and about each platform: ref is "host[:port]/repository[:tag]@sha256:…". Nothing
@@ -76,7 +77,7 @@ func PullImage(ctx context.Context, ref string, opts PullOptions) (stored Stored
 		if err != nil {
 			return err
 		}
-		p.options, p.bundleMax = append(p.options, remote.Reuse(puller)), maxAttestation
+		p.options, p.limit = append(p.options, remote.Reuse(puller)), ofImage
 		stored, err = p.image(digest, tagOf(ref))
 		return err
 	})
@@ -153,7 +154,7 @@ func damaged(what string, err error) error {
 }
 
 // maxProgram bounds the files of one layer.
-const maxProgram = 4 << 30
+const maxProgram = 1 << 30
 
 // startedProgram reads all of an image and returns the SHA-256 of the file that it
 // starts: that of the last layer that has it.

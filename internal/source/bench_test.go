@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -114,7 +115,11 @@ func (h *herd) Addresses(context.Context) (stable, canary []netip.AddrPort, err 
 // BenchmarkObserve is one block of a large fleet: what a gate computes in a
 // second, without asking.
 func BenchmarkObserve(b *testing.B) {
-	for _, size := range []herdSize{{1000, 50, 50}, {1000, 50, 5}, {10, 50, 5}} {
+	sizes := []herdSize{{1000, 50, 50}, {1000, 50, 5}, {10, 50, 5}}
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_BENCH_NODES")); err == nil {
+		sizes = []herdSize{{n, 50, 5}}
+	}
+	for _, size := range sizes {
 		b.Run(size.String(), func(b *testing.B) {
 			h := newHerd(size).count()
 			h.bench(b, func(target string) (prober, error) { return h.probes[target], nil }, func() {
@@ -205,6 +210,14 @@ func (h *herd) bench(b *testing.B, dial func(string) (prober, error), later func
 	}
 	b.ReportMetric((processorTime()-begin).Seconds()*1000/float64(b.N), "cpu-ms/op")
 	b.ReportMetric(float64(bytes)/1e6, "MB")
+	b.ReportMetric(float64(peak())/1e6, "peak-MB")
+}
+
+// peak is the most memory that this process has had, in bytes.
+func peak() int64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // the arguments are right
+	return u.Maxrss * 1024
 }
 
 func processorTime() time.Duration {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -142,6 +143,20 @@ func (s *Nodes) Close() {
 	for _, n := range s.nodes {
 		n.hangUp()
 	}
+}
+
+// Unseen lists the pods to which no node's probe has seen a connection so far: they
+// had no traffic, or are where it is not measured. It explains a rollout that has
+// no data.
+func (s *Nodes) Unseen() []netip.AddrPort {
+	var list []netip.AddrPort
+	for addr, p := range s.pods {
+		if !p.known {
+			list = append(list, addr)
+		}
+	}
+	slices.SortFunc(list, netip.AddrPort.Compare)
+	return list
 }
 
 // Observe waits until the block is over and returns what was counted in it on

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -204,9 +205,15 @@ func TestNodesThatComeAndGo(t *testing.T) {
 	})
 	d.serveIn(8, podD, 6, 2)
 	c.pods([]string{podA, podB}, []string{podC, podD})
+	if got := s.Unseen(); len(got) != 3 {
+		t.Errorf("unseen so far: %v", got)
+	}
 	c.join(d)
 	if got := block(t, s); got != [4]uint64{2: 8, 3: 2} {
 		t.Errorf("a new node with a new pod: %v", got)
+	}
+	if got := s.Unseen(); !slices.Equal(got, addresses([]string{podA, podB, podC})) {
+		t.Errorf("unseen: %v, without %s", got, podD)
 	}
 	d.serveIn(8, podD, 1, 0)
 	if got := block(t, s); got != [4]uint64{2: 1} {
