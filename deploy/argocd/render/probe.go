@@ -47,11 +47,10 @@ func probe(s *service) (map[string][]byte, error) {
 	return files, err
 }
 
-const daemonComment = `Rights: eBPF (BPF, PERFMON, NET_ADMIN) and SYS_ADMIN, which the daemon gives up when it
-has attached; then it puts its own seccomp filter and Landlock rules on itself. hostPID is for
-the names of processes in the host's control groups. Nodes older than Linux 5.11 need the
-capability SYS_RESOURCE as well. To uninstall it, set SLUICE_PROBE_KEEP to false first: then
-the daemons take their programs along.`
+const daemonComment = `Rights: eBPF (BPF, PERFMON, NET_ADMIN) and SYS_ADMIN, which the daemon gives up when it has
+attached; then it puts its own seccomp filter and Landlock rules on itself. With hostPID the
+processes that it names are those of the node; what is measured does not depend on it. Nodes
+older than Linux 5.11 need the capability SYS_RESOURCE as well.`
 
 func (s *service) probeMeta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.k.Probe.Namespace, Labels: map[string]string{
