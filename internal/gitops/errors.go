@@ -91,6 +91,9 @@ func (e *ProtectedError) Error() string {
 
 // Hint says what to do instead.
 func (e *ProtectedError) Hint() string {
+	if strings.HasPrefix(e.Ref, "refs/tags/") {
+		return "the tag is protected: let the account of deploy.argocd.secret create version tags, or revert and tag by hand"
+	}
 	return "the branch is protected: let the account of deploy.argocd.secret push to it, or set deploy.argocd.revert: branch and merge by hand"
 }
 

@@ -168,11 +168,11 @@ func TestALostAnswer(t *testing.T) {
 	}
 }
 
-// protect installs a hook in the repository that refuses pushes to main.
-func (s *server) protect() {
+// protect installs a hook in the repository that refuses to change some refs.
+func (s *server) protect(refs string) {
 	s.t.Helper()
-	hook := "#!/bin/sh\nwhile read old new ref; do\n[ $ref = refs/heads/main ] || continue\necho 'GL-HOOK: main is protected, open a merge request' >&2\nexit 1\ndone\n"
-	if err := os.WriteFile(filepath.Join(s.dir, "hooks", "pre-receive"), []byte(hook), 0o755); err != nil { //nolint:gosec // a program
+	hook := "#!/bin/sh\ncase $1 in " + refs + ") echo 'GL-HOOK: protected, open a merge request' >&2; exit 1;; esac\n"
+	if err := os.WriteFile(filepath.Join(s.dir, "hooks", "update"), []byte(hook), 0o755); err != nil { //nolint:gosec // a program
 		s.t.Fatal(err)
 	}
 }
@@ -180,7 +180,7 @@ func (s *server) protect() {
 func TestAProtectedBranch(t *testing.T) {
 	s := serve(t)
 	c := released(s)
-	s.protect()
+	s.protect("refs/heads/main")
 	begin := time.Now()
 	_, err := Revert(t.Context(), s.repo(), c)
 	var denied *ProtectedError
@@ -198,7 +198,7 @@ func TestAProtectedBranch(t *testing.T) {
 	}
 	s.reverted(res.Branch, c.Bad, c)
 	s.git(s.work, "pull", "-q", "--ff-only", "origin", "main")
-	_ = os.Remove(filepath.Join(s.dir, "hooks", "pre-receive"))
+	_ = os.Remove(filepath.Join(s.dir, "hooks", "update"))
 	s.commit("docs", map[string]string{"README": "more"})
 	want.Already = true
 	again, err := Revert(t.Context(), s.repo(), c)
@@ -210,6 +210,21 @@ func TestAProtectedBranch(t *testing.T) {
 	merged, err := Revert(t.Context(), s.repo(), c)
 	if err != nil || !merged.Already || merged.Branch != "main" || merged.Commit != s.id("main") {
 		t.Errorf("after the merge: %+v, %v", merged, err)
+	}
+}
+
+func TestAProtectedTag(t *testing.T) {
+	s := serve(t)
+	c := released(s)
+	c.Constraint = "1.*"
+	s.protect("refs/tags/*")
+	_, err := Revert(t.Context(), s.repo(), c)
+	var denied *ProtectedError
+	if !errors.As(err, &denied) || denied.Ref != "refs/tags/v1.2.1" || !strings.Contains(denied.Hint(), "tag") {
+		t.Errorf("got %v", err)
+	}
+	if s.commits("main") != 0 {
+		t.Error("the branch was changed alone")
 	}
 }
 

@@ -1,7 +1,6 @@
 package gitops
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -139,19 +138,7 @@ func (r *remote) fetch(ctx context.Context, depth int, want ...plumbing.Hash) er
 	if err != nil {
 		return explain(r.repo, reading, err)
 	}
-	req := packp.NewUploadPackRequestFromCapabilities(adv.Capabilities)
-	req.Wants = slices.Clone(want)
-	if depth > 0 && adv.Capabilities.Supports(capability.Shallow) {
-		req.Depth = packp.DepthCommits(depth)
-		err = errors.Join(err, req.Capabilities.Set(capability.Shallow))
-	}
-	if adv.Capabilities.Supports(capability.Filter) {
-		req.Filter = packp.FilterBlobNone()
-		err = errors.Join(err, req.Capabilities.Set(capability.Filter))
-	}
-	if adv.Capabilities.Supports(capability.NoProgress) {
-		err = errors.Join(err, req.Capabilities.Set(capability.NoProgress))
-	}
+	req, err := request(adv.Capabilities, depth, want)
 	if err != nil {
 		return fmt.Errorf("preparing a fetch: %w", err)
 	}
@@ -168,6 +155,28 @@ func (r *remote) fetch(ctx context.Context, depth int, want ...plumbing.Hash) er
 		return explain(r.repo, reading, err)
 	}
 	return nil
+}
+
+// request asks for commits down to a depth, 0 for all, without files.
+func request(can *capability.List, depth int, want []plumbing.Hash) (*packp.UploadPackRequest, error) {
+	req := packp.NewUploadPackRequestFromCapabilities(can)
+	req.Wants = slices.Clone(want)
+	var err error
+	set := func(c capability.Capability) bool {
+		if !can.Supports(c) {
+			return false
+		}
+		err = errors.Join(err, req.Capabilities.Set(c))
+		return true
+	}
+	if depth > 0 && set(capability.Shallow) {
+		req.Depth = packp.DepthCommits(depth)
+	}
+	if set(capability.Filter) {
+		req.Filter = packp.FilterBlobNone()
+	}
+	set(capability.NoProgress)
+	return req, err
 }
 
 func demultiplexed(can *capability.List, in io.Reader) io.Reader {
@@ -193,111 +202,3 @@ func (l *limited) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// push is a change of references and the objects that it needs.
-type push struct {
-	objects  []plumbing.EncodedObject
-	commands []*packp.Command
-}
-
-func (p *push) add(ref string, from, to plumbing.Hash) {
-	p.commands = append(p.commands, &packp.Command{Name: plumbing.ReferenceName(ref), Old: from, New: to})
-}
-
-// push asks the server to change references that are still where we saw them. A
-// *raceError means that they are not.
-func (r *remote) push(ctx context.Context, p push) error {
-	session, err := r.dial.push(ctx)
-	if err != nil {
-		return explain(r.repo, writing, err)
-	}
-	defer session.Close()
-	adv, err := session.AdvertisedReferencesContext(ctx)
-	if err != nil {
-		return explain(r.repo, writing, err)
-	}
-	for _, c := range p.commands {
-		if adv.References[c.Name.String()] != c.Old {
-			return &raceError{Ref: c.Name.String()}
-		}
-	}
-	req := packp.NewReferenceUpdateRequestFromCapabilities(adv.Capabilities)
-	req.Commands = p.commands
-	if len(p.commands) > 1 && adv.Capabilities.Supports(capability.Atomic) {
-		err = req.Capabilities.Set(capability.Atomic)
-	}
-	var said remark
-	if adv.Capabilities.Supports(capability.Sideband64k) {
-		err = errors.Join(err, req.Capabilities.Set(capability.Sideband64k))
-		req.Progress = &said
-	}
-	if err != nil {
-		return fmt.Errorf("preparing a push: %w", err)
-	}
-	if req.Packfile, err = r.pack(p.objects); err != nil {
-		return err
-	}
-	report, err := session.ReceivePack(ctx, req)
-	if err == nil {
-		return nil
-	}
-	if report != nil {
-		return r.rejected(ctx, p, report, said.String())
-	}
-	return explain(r.repo, writing, err)
-}
-
-// pack encodes the objects. A push without new objects sends an empty pack.
-func (r *remote) pack(objects []plumbing.EncodedObject) (io.ReadCloser, error) {
-	var hashes []plumbing.Hash
-	for _, o := range objects {
-		hash, err := r.store.SetEncodedObject(o)
-		if err != nil {
-			return nil, fmt.Errorf("packing %s: %w", o.Hash(), err)
-		}
-		hashes = append(hashes, hash)
-	}
-	var out bytes.Buffer
-	if _, err := packfile.NewEncoder(&out, r.store, false).Encode(hashes, 0); err != nil {
-		return nil, fmt.Errorf("packing a commit: %w", err)
-	}
-	return io.NopCloser(&out), nil
-}
-
-// rejected tells a race from a server that does not want this push.
-func (r *remote) rejected(ctx context.Context, p push, report *packp.ReportStatus, said string) error {
-	why := report.UnpackStatus
-	var ref plumbing.ReferenceName
-	for _, s := range report.CommandStatuses {
-		if s.Status != "ok" {
-			why, ref = s.Status, s.ReferenceName
-			break
-		}
-	}
-	again, err := open(ctx, r.repo)
-	if err != nil {
-		return err
-	}
-	defer again.close()
-	for _, c := range p.commands {
-		if again.refs[c.Name.String()] != c.Old {
-			return &raceError{Ref: c.Name.String()}
-		}
-	}
-	if strings.Contains(why, "lock") { // somebody else is at it and not done
-		return &raceError{Ref: ref.String()}
-	}
-	return &ProtectedError{URL: r.repo.URL, Ref: ref.String(), Why: why, Said: said}
-}
-
-// remark keeps the beginning of what a server says to a person.
-type remark struct{ bytes.Buffer }
-
-const maxRemark = 600
-
-func (r *remark) Write(p []byte) (int, error) {
-	r.Buffer.Write(p[:min(len(p), max(0, maxRemark-r.Len()))])
-	return len(p), nil
-}
-
-func (r *remark) String() string { return line(r.Buffer.String()) }
