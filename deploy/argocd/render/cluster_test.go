@@ -245,16 +245,14 @@ func checkRights(t *testing.T, plane *cluster.Plane) {
 		t.Fatal(err)
 	}
 	needed := (k8s.Service{Name: "shop", Namespace: "shop", Route: true}).Permissions()
-	for _, p := range []k8s.Permission{
+	needed = append(needed, []k8s.Permission{
 		{Verb: "get", Resource: "configmaps", Name: "shop-ledger"},
 		{Verb: "patch", Resource: "configmaps", Name: "shop-ledger"},
 		{Verb: "update", Resource: "configmaps", Name: "shop-verdict"},
 		{Verb: "create", Resource: "configmaps"},
 		{Verb: "create", Group: "coordination.k8s.io", Resource: "leases"},
 		{Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Name: "shop-sluice"},
-	} {
-		needed = append(needed, p)
-	}
+	}...)
 	for _, p := range needed {
 		expect(t, client, "shop", p, true)
 	}

@@ -138,7 +138,8 @@ func TestWhatTheCommandRefuses(t *testing.T) {
 		"no images": {nil, nil, `the image of the hooks: "" is not a reference with a digest`, "--hook-image"},
 		"an image by tag": {
 			nil,
-			[]string{"--hook-image", "registry.example.com/a:1", "--probe-image", probeRef}, `"registry.example.com/a:1" is not a reference with a digest (REPO:TAG@sha256:…)`, "--hook-image",
+			[]string{"--hook-image", "registry.example.com/a:1", "--probe-image", probeRef},
+			`"registry.example.com/a:1" is not a reference with a digest (REPO:TAG@sha256:…)`, "--hook-image",
 		},
 		"a half that does not exist": {nil, append(images, "--only", "half"), `"half" is neither service nor cluster`, ""},
 		"no key": {
@@ -147,10 +148,16 @@ func TestWhatTheCommandRefuses(t *testing.T) {
 			},
 			images, "there is no public key to verify releases with", "--key",
 		},
-		"a key that is not there":  {nil, append(images, "--key", "no.pub"), "reading the public key: open no.pub: no such file or directory", ""},
-		"another target":           {func(t *testing.T, src, _ string) { edit(t, filepath.Join(src, "sluice.yaml"), "target: kubernetes", "local: {listen: ':80'}") }, images, "sluice.yaml:29: deploy.target: local has no manifests: write target: kubernetes", ""},
-		"no git repository":        {func(t *testing.T, src, _ string) { edit(t, filepath.Join(src, "sluice.yaml"), "  argocd:\n    repository: https://git.example.com/team/shop.git\n    path: deploy/shop\n    revision: 1.*\n    secret: shop-git\n", "") }, images, "deploy.argocd: is missing: repository and path say where the manifests belong", ""},
-		"a release without digest": {func(t *testing.T, _, out string) { put(t, filepath.Join(out, "kustomization.yaml"), "images: [{name: shop, newTag: '3'}]\n") }, images, "the image shop has no digest", "kustomize edit set image shop="},
+		"a key that is not there": {nil, append(images, "--key", "no.pub"), "reading the public key: open no.pub: no such file or directory", ""},
+		"another target": {func(t *testing.T, src, _ string) {
+			edit(t, filepath.Join(src, "sluice.yaml"), "target: kubernetes", "local: {listen: ':80'}")
+		}, images, "sluice.yaml:29: deploy.target: local has no manifests: write target: kubernetes", ""},
+		"no git repository": {func(t *testing.T, src, _ string) {
+			edit(t, filepath.Join(src, "sluice.yaml"), "  argocd:\n    repository: https://git.example.com/team/shop.git\n    path: deploy/shop\n    revision: 1.*\n    secret: shop-git\n", "")
+		}, images, "deploy.argocd: is missing: repository and path say where the manifests belong", ""},
+		"a release without digest": {func(t *testing.T, _, out string) {
+			put(t, filepath.Join(out, "kustomization.yaml"), "images: [{name: shop, newTag: '3'}]\n")
+		}, images, "the image shop has no digest", "kustomize edit set image shop="},
 		"rules elsewhere": {
 			func(t *testing.T, src, _ string) {
 				put(t, filepath.Join(src, "..", "rules", "a.rego"), "package sluice.a\n")
