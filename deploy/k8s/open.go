@@ -1,10 +1,12 @@
 package k8s
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
@@ -104,14 +106,13 @@ func (t *Target) owned(object string, m metav1.ObjectMeta) error {
 			continue
 		}
 		owner := m.Labels[managedLabel]
-		if owner == "" || owner == Manager {
-			owner = "another " + partLabel + ": " + m.Labels[partLabel]
-		}
-		if m.Labels[managedLabel] == "" {
+		switch {
+		case len(m.OwnerReferences) > 0:
+			owner = strings.ToLower(m.OwnerReferences[0].Kind) + " " + m.OwnerReferences[0].Name
+		case owner == "":
 			owner = author(m, `"f:spec"`)
-		}
-		for _, o := range m.OwnerReferences {
-			owner = o.Kind + " " + o.Name
+		case owner == Manager:
+			owner += " for " + cmp.Or(m.Labels[partLabel], "nobody")
 		}
 		return &ForeignError{Object: object, Owner: owner, Lacks: want[0] + "=" + want[1]}
 	}

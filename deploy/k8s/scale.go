@@ -69,19 +69,7 @@ func (t *Target) scale(ctx context.Context, n int, force bool) error {
 				By: author(d.ObjectMeta, `"f:replicas"`),
 			}
 		}
-		// The version makes the API server refuse if anybody wrote since it was read.
-		body, err := json.Marshal(map[string]any{
-			"metadata": map[string]any{"resourceVersion": d.ResourceVersion},
-			"spec":     map[string]any{"replicas": n},
-		})
-		if err != nil {
-			return fmt.Errorf("scaling deployment %s: %w", name, err)
-		}
-		err = t.api.do(ctx, call{
-			verb: http.MethodPatch, path: t.deploymentPath(name) + "/scale", query: url.Values{"fieldManager": {Manager}},
-			kind: "application/merge-patch+json", body: body, insist: force,
-		})
-		if err == nil {
+		if err = t.applyScale(ctx, d, n, force); err == nil {
 			t.replicas = n
 			return nil
 		}
@@ -89,4 +77,23 @@ func (t *Target) scale(ctx context.Context, n int, force bool) error {
 			return fmt.Errorf("scaling deployment %s to %d: %w", name, n, err)
 		}
 	}
+}
+
+// applyScale writes the scale of the Deployment and nothing else of it. The
+// version makes the API server refuse if anybody wrote since it was read. It is
+// a server-side apply because of a patch to 0 and back the API server (1.34)
+// forgets who made it, and a later Open could not tell that it was us.
+func (t *Target) applyScale(ctx context.Context, d *apps.Deployment, n int, insist bool) error {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "autoscaling/v1", "kind": "Scale",
+		"metadata": map[string]any{"name": d.Name, "namespace": d.Namespace, "resourceVersion": d.ResourceVersion},
+		"spec":     map[string]any{"replicas": n},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the scale: %w", err)
+	}
+	return t.api.do(ctx, call{
+		verb: http.MethodPatch, path: t.deploymentPath(d.Name) + "/scale", query: url.Values{"fieldManager": {Manager}, "force": {"true"}},
+		kind: "application/apply-patch+yaml", body: body, insist: insist,
+	})
 }

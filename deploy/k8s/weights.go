@@ -61,7 +61,7 @@ func (t *Target) divide(ctx context.Context, to traffic) error {
 			return nil, err
 		}
 		now, ours := r.traffic(pairs)
-		if ours && now == to {
+		if ours && now == to && r.noted() == to {
 			t.traffic = to // perhaps by a write of ours whose answer was lost
 			return nil, nil
 		}
