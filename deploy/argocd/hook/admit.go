@@ -12,6 +12,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/sign"
 )
 
+// admitImage is a variable for the tests of what hooks make of an answer; how
+// images are judged is tested with registries where it is written.
+var admitImage = admit.Image
+
 // admitted asks what is signed about the image. The verdict is a refusal if that
 // is not enough; an error means that nothing could be found out.
 func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, Verdict, error) {
@@ -28,7 +32,7 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 			return release.Rollout{}, Verdict{}, &SettingsError{What: "the rules in policy.dirs are not in this pod: " + err.Error()}
 		}
 	}
-	e, err := admit.Image(ctx, h.Image, admit.Demands{
+	e, err := admitImage(ctx, h.Image, admit.Demands{
 		Verifiers: []*sign.Verifier{key}, Name: h.service(), Running: running, BudgetBytes: h.Config.Build.Budget.Bytes(),
 		Policy:   admit.Policy{Dirs: p.Dirs, DeniedPackages: p.DeniedPackages, DeniedLicenses: p.DeniedLicenses},
 		Insecure: h.Config.Publish.Insecure,

@@ -10,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
@@ -60,10 +59,18 @@ func (a *api) get(ctx context.Context, o object, into any) (u *unstructured.Unst
 		u, err = a.Resource(o.kind).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 		return err
 	})
-	if err == nil && into != nil {
-		err = runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, into)
+	if err != nil || into == nil {
+		return u, err
 	}
-	return u, err
+	// Not runtime.DefaultUnstructuredConverter: it panics on some types of Argo CD.
+	raw, err := u.MarshalJSON()
+	if err == nil {
+		err = json.Unmarshal(raw, into)
+	}
+	if err != nil {
+		return u, fmt.Errorf("reading %s: %w", o, err)
+	}
+	return u, nil
 }
 
 // list reads the objects that a field selector names.
@@ -117,11 +124,15 @@ func (a *api) merge(ctx context.Context, o object, patch any) error {
 }
 
 func unstruct(typed any) (*unstructured.Unstructured, error) {
-	m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(typed)
+	u := &unstructured.Unstructured{}
+	raw, err := json.Marshal(typed)
+	if err == nil {
+		err = u.UnmarshalJSON(raw)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encoding an object: %w", err)
 	}
-	return &unstructured.Unstructured{Object: m}, nil
+	return u, nil
 }
 
 // patiently repeats what may succeed later.

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (V
 		}
 		plan.Deadline -= min(h.now().Sub(open.Started), plan.Deadline)
 	} else {
-		h.happened("rollout %d: %s beside %s", open.ID, open.Version, open.Previous)
+		h.happened("rollout %d: %s beside %s", open.ID, open.Version, cmp.Or(open.Previous, "the stable version"))
 	}
 	var result canary.Result
 	err := plan.Validate()
