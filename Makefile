@@ -34,6 +34,10 @@ check: lint generate-check ## what needs no root: gofumpt, vet, staticcheck, act
 kernels: setup-kernels ## try every eBPF object on Linux 5.10 to the newest, in virtual machines (3 minutes)
 	$(GO) run ./internal/kernels -compare
 
+.PHONY: sync
+sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (REVISION=…; KUBECONFIG, or its content in KUBECONFIG_DATA)
+	@tools/sync.sh
+
 .PHONY: bench
 bench: ## run every benchmark once (BENCHTIME=25x for numbers)
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./bpf/... ./internal/export ./internal/wire

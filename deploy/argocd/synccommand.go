@@ -1,12 +1,16 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/operation"
+	"github.com/sluice-cd/sluice/internal/actions"
 )
 
 func syncCommand() *cobra.Command {
@@ -33,6 +37,9 @@ Application are all the rights it takes.`,
 			res, err := operation.Sync(cmd.Context(), cfg, operation.Request{
 				Namespace: s.AppNamespace, App: s.App, Revision: revision, Timeout: timeout,
 			}, func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) })
+			if tellErr := publish(actions.New(os.Getenv, cmd.ErrOrStderr()), res, err); tellErr != nil {
+				return errors.Join(err, tellErr)
+			}
 			switch {
 			case json && res.Phase != "":
 				if err := printJSON(cmd.OutOrStdout(), res); err != nil {
@@ -48,6 +55,27 @@ Application are all the rights it takes.`,
 	cmd.Flags().StringVar(&revision, "revision", "", "commit, branch or tag (default: what the Application asks for)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 15*time.Minute, "how long to wait; the sync itself goes on")
 	return cmd
+}
+
+// publish hands the result to the steps of a workflow that follow, and to whoever
+// opens the run.
+func publish(j *actions.Job, res operation.Result, failed error) error {
+	if failed != nil {
+		j.Annotate(actions.Annotation{Level: actions.Error, Title: "sluice: gate", Text: failed.Error()})
+	}
+	for _, o := range []struct{ name, value string }{
+		{"version", res.Release},
+		{"verdict", res.Verdict},
+		{"reason", res.Reason},
+		{"revision", res.Revision},
+	} {
+		if err := j.Output(o.name, o.value); err != nil {
+			return err
+		}
+	}
+	return j.Summarize(fmt.Appendf(nil, "### %s %s: %s\n\n%s\n\n| sync | revision | took |\n|---|---|---|\n| %s | %.12s | %.0f s |\n",
+		actions.Cell(res.App), actions.Cell(res.Release), cmp.Or(res.Verdict, "no verdict"), actions.Cell(cmp.Or(res.Reason, res.Message)),
+		cmp.Or(res.Phase, "not ended"), res.Revision, res.Took.Seconds()))
 }
 
 func judgement(r operation.Result) string {
