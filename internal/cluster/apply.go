@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -46,13 +47,13 @@ func Apply(ctx context.Context, cfg *rest.Config, namespace string, documents ..
 	if err != nil {
 		return fmt.Errorf("applying: %w", err)
 	}
-	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found))
+	a := &applier{client: client, namespace: namespace, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(found))}
 	for _, o := range objects {
-		if err := applyOne(ctx, client, mapper, namespace, o); err != nil {
+		if err := a.apply(ctx, o); err != nil {
 			return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
 	}
-	return nil
+	return a.settle(ctx)
 }
 
 func parse(documents []string) ([]*unstructured.Unstructured, error) {
@@ -73,41 +74,63 @@ func parse(documents []string) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-func applyOne(ctx context.Context, client dynamic.Interface, mapper meta.RESTMapper, namespace string, o *unstructured.Unstructured) error {
+// An applier remembers the definitions of custom resources that it applied, to
+// wait for them together.
+type applier struct {
+	client    dynamic.Interface
+	mapper    meta.ResettableRESTMapper
+	namespace string
+	defined   []string
+}
+
+var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+
+func (a *applier) apply(ctx context.Context, o *unstructured.Unstructured) error {
 	kind := o.GroupVersionKind()
+	if kind.Kind == "CustomResourceDefinition" {
+		a.defined = append(a.defined, o.GetName())
+	} else if err := a.settle(ctx); err != nil {
+		return err
+	}
 	var mapping *meta.RESTMapping
 	// A definition that is established is served a moment later.
 	err := until(ctx, 10*time.Second, func() (err error) {
-		mapping, err = mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		mapping, err = a.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 		return err
 	}, meta.IsNoMatchError)
 	if err != nil {
 		return err
 	}
-	var resource dynamic.ResourceInterface = client.Resource(mapping.Resource)
+	var resource dynamic.ResourceInterface = a.client.Resource(mapping.Resource)
 	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 		if o.GetNamespace() == "" {
-			o.SetNamespace(namespace)
+			o.SetNamespace(a.namespace)
 		}
-		resource = client.Resource(mapping.Resource).Namespace(o.GetNamespace())
+		resource = a.client.Resource(mapping.Resource).Namespace(o.GetNamespace())
 	}
-	if _, err = resource.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: "sluice-cluster", Force: true}); err != nil {
-		return err
-	}
-	if kind.Kind != "CustomResourceDefinition" {
-		return nil
-	}
-	err = until(ctx, 30*time.Second, func() error {
-		now, err := resource.Get(ctx, o.GetName(), metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		return conditionTrue(now, "Established")
-	}, func(error) bool { return true })
-	if reset, ok := mapper.(meta.ResettableRESTMapper); ok {
-		reset.Reset()
-	}
+	_, err = resource.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: "sluice-cluster", Force: true})
 	return err
+}
+
+// settle waits until the definitions that were applied are served.
+func (a *applier) settle(ctx context.Context) error {
+	for _, name := range a.defined {
+		err := until(ctx, 30*time.Second, func() error {
+			now, err := a.client.Resource(definitions).Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			return conditionTrue(now, "Established")
+		}, func(error) bool { return true })
+		if err != nil {
+			return fmt.Errorf("waiting for definition %s: %w", name, err)
+		}
+	}
+	if len(a.defined) > 0 {
+		a.defined = nil
+		a.mapper.Reset()
+	}
+	return nil
 }
 
 // until tries again while retry says so of the error, at most for limit.

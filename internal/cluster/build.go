@@ -138,26 +138,37 @@ func goOutput(ctx context.Context, dir string, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// lock waits until nobody else builds what belongs at path.
-func lock(path string) (unlock func(), err error) {
+// lock waits until nobody else makes what belongs at path, which another process
+// may do.
+func lock(path string) (unlock func(), err error) { return flock(path, 0) }
+
+// flock is lock, or an error at once with [syscall.LOCK_NB] as how. Whoever has
+// the lock may remove its file.
+func flock(path string, how int) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("making the cache folder: %w", err)
 	}
-	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
 	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if !errors.Is(err, syscall.EINTR) {
-			break
+		f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|how); err != nil {
+			f.Close()
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
+		ours, err := f.Stat()
+		if err == nil {
+			var now os.FileInfo
+			if now, err = os.Stat(path + ".lock"); err == nil && os.SameFile(ours, now) {
+				return func() { f.Close() }, nil
+			}
+		}
+		f.Close() // it was removed while we waited
 	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("locking %s: %w", path, err)
-	}
-	return func() { f.Close() }, nil
 }
 
 // root is the folder of the repository that the working directory is in.

@@ -15,7 +15,7 @@ func (p *Plane) GatewayAPI(t testing.TB) {
 	p.install(t, GatewayAPI)
 }
 
-// ArgoCD installs the definitions Application, AppProject and ApplicationSet.
+// ArgoCD installs the definitions Application and AppProject.
 // Nothing acts on them.
 func (p *Plane) ArgoCD(t testing.TB) {
 	t.Helper()
@@ -38,13 +38,14 @@ func GatewayAPI(ctx context.Context) ([]string, error) {
 }
 
 // ArgoCD returns the definitions of Argo CD's resources as YAML, of the version
-// in tools/cluster/argocd.
+// in tools/cluster/argocd: Application and AppProject. ApplicationSet is bigger
+// than all others together, and nothing here uses it.
 func ArgoCD(ctx context.Context) ([]string, error) {
-	return moduleFiles(ctx, "argocd", "github.com/argoproj/argo-cd/v2", "manifests/crds/*-crd.yaml")
+	return moduleFiles(ctx, "argocd", "github.com/argoproj/argo-cd/v2", "manifests/crds/application-crd.yaml", "manifests/crds/appproject-crd.yaml")
 }
 
 // moduleFiles reads files of a module that a module in tools/cluster uses.
-func moduleFiles(ctx context.Context, user, module, pattern string) ([]string, error) {
+func moduleFiles(ctx context.Context, user, module string, patterns ...string) ([]string, error) {
 	dir, err := moduleDir(user)
 	if err != nil {
 		return nil, err
@@ -59,15 +60,19 @@ func moduleFiles(ctx context.Context, user, module, pattern string) ([]string, e
 	if err != nil {
 		return nil, fmt.Errorf("looking for %s: %w", module, err)
 	}
-	names, err := filepath.Glob(filepath.Join(files, pattern))
-	if err != nil || len(names) == 0 {
-		return nil, fmt.Errorf("%s has no files %s", module, pattern)
+	var names []string
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(filepath.Join(files, pattern))
+		if err != nil || len(found) == 0 {
+			return nil, fmt.Errorf("%s has no files %s", module, pattern)
+		}
+		names = append(names, found...)
 	}
 	texts := make([]string, len(names))
 	for i, name := range names {
 		raw, err := os.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", pattern, err)
+			return nil, fmt.Errorf("reading a file of %s: %w", module, err)
 		}
 		texts[i] = string(raw)
 	}

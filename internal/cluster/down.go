@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -19,10 +20,16 @@ func Down(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	unlock, busy := flock(string(s), syscall.LOCK_NB)
+	if busy == nil {
+		defer unlock()
+	}
 	if err := s.remove(ctx); err != nil {
 		return err
 	}
-	_ = os.Remove(string(s) + ".lock") // not while another Up waits for it: then it is made again
+	if busy == nil { // otherwise the lock belongs to an Up, which we have just made fail
+		_ = os.Remove(string(s) + ".lock")
+	}
 	return nil
 }
 

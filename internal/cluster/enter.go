@@ -49,6 +49,30 @@ func (i *Info) DialContext(ctx context.Context, network, address string) (net.Co
 	return r.conn, r.err
 }
 
+// RestartAPI kills kube-apiserver, as a crash would, and returns when it answers
+// again.
+func (i *Info) RestartAPI(ctx context.Context) error {
+	s := state(i.Dir)
+	if !s.alive(i.PID) {
+		return ErrDown
+	}
+	var before, now int
+	_ = s.load(restartsFile, &before) // there is none before the first time
+	if err := syscall.Kill(i.PID, syscall.SIGHUP); err != nil {
+		return fmt.Errorf("restarting the API server: %w", err)
+	}
+	err := until(ctx, time.Minute, func() error {
+		if _ = s.load(restartsFile, &now); now == before {
+			return errors.New("it is not back")
+		}
+		return nil
+	}, func(error) bool { return true })
+	if err != nil {
+		return fmt.Errorf("restarting the API server: %w", err)
+	}
+	return nil
+}
+
 // join moves the calling thread into namespaces of the cluster's host. Those of
 // processes ("pid_for_children") matter for children only.
 func (i *Info) join(namespaces ...string) error {

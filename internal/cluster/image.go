@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,12 +26,29 @@ import (
 // pushes it into the cluster's registry as repository:tag. It returns the full
 // reference with its digest. It needs root, but not to be inside.
 func (i *Info) PushImage(ctx context.Context, program, image string) (string, error) {
-	transport := &http.Transport{DialContext: i.DialContext, DisableKeepAlives: true}
+	transport, err := trusting(i.RegistryCA)
+	if err != nil {
+		return "", err
+	}
+	transport.DialContext, transport.DisableKeepAlives = i.DialContext, true
 	return push(ctx, program, i.Registry+"/"+image, transport)
 }
 
+// trusting is a transport that takes certificates of one authority only.
+func trusting(ca string) (*http.Transport, error) {
+	raw, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading the authority of the registry: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("reading the authority of the registry: no certificate in %s", ca)
+	}
+	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, nil
+}
+
 func push(ctx context.Context, program, ref string, transport http.RoundTripper) (string, error) {
-	tag, err := name.NewTag(ref, name.Insecure, name.StrictValidation)
+	tag, err := name.NewTag(ref, name.StrictValidation)
 	if err != nil {
 		return "", fmt.Errorf("pushing an image: %w", err)
 	}
@@ -37,11 +56,7 @@ func push(ctx context.Context, program, ref string, transport http.RoundTripper)
 	if err != nil {
 		return "", fmt.Errorf("making an image of %s: %w", program, err)
 	}
-	options := []remote.Option{remote.WithContext(ctx)}
-	if transport != nil {
-		options = append(options, remote.WithTransport(transport))
-	}
-	if err := remote.Write(tag, image, options...); err != nil {
+	if err := remote.Write(tag, image, remote.WithContext(ctx), remote.WithTransport(transport)); err != nil {
 		return "", fmt.Errorf("pushing %s: %w", ref, err)
 	}
 	digest, err := image.Digest()

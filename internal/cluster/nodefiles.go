@@ -28,9 +28,10 @@ state = "/run/containerd"
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "/run/registries"
 `,
-	"/run/registries/" + registryAddress + "/hosts.toml": `server = "http://REGISTRY"
-[host."http://REGISTRY"]
+	"/run/registries/" + registryAddress + "/hosts.toml": `server = "https://REGISTRY"
+[host."https://REGISTRY"]
   capabilities = ["pull", "resolve"]
+  ca = "PKI/ca.crt"
 `,
 	"/run/cni/net.d/10-pods.conflist": `{"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "pods0", "isGateway": true, "ipMasq": false, "hairpinMode": true,

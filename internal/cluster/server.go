@@ -58,20 +58,23 @@ func (s *server) start(ctx context.Context, admin *rest.Config, etcd, api string
 		s.stop()
 		return err
 	}
-	if s.api, err = start(program{name: "kube-apiserver", path: api, args: s.apiFlags(), logs: s.logs}); err != nil {
-		s.stop()
-		return err
-	}
-	client, err := rest.HTTPClientFor(admin)
-	if err != nil {
-		s.stop()
-		return fmt.Errorf("asking the API server: %w", err)
-	}
-	if err := s.api.ready(ctx, answers(client, s.url()+"/readyz")); err != nil {
+	if err := s.startAPI(ctx, admin, api); err != nil {
 		s.stop()
 		return err
 	}
 	return nil
+}
+
+// startAPI starts kube-apiserver beside an etcd that runs.
+func (s *server) startAPI(ctx context.Context, admin *rest.Config, api string) (err error) {
+	if s.api, err = start(program{name: "kube-apiserver", path: api, args: s.apiFlags(), logs: s.logs}); err != nil {
+		return err
+	}
+	client, err := rest.HTTPClientFor(admin)
+	if err != nil {
+		return fmt.Errorf("asking the API server: %w", err)
+	}
+	return s.api.ready(ctx, answers(client, s.url()+"/readyz"))
 }
 
 // stop kills both.

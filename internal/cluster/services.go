@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,11 @@ func (s *supervisor) serve(ctx context.Context) error {
 		registry.WithBlobHandler(registry.NewDiskBlobHandler(s.path("registry"))),
 		registry.WithReferrersSupport(true),
 		registry.Logger(log.New(io.Discard, "", 0)))
-	if err := listen(registryAddress, images); err != nil {
+	secure, err := s.registryTLS()
+	if err != nil {
+		return err
+	}
+	if err := listen(registryAddress, images, secure); err != nil {
 		return err
 	}
 	password := rand.Text()
@@ -43,20 +48,42 @@ func (s *supervisor) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := listen(gitAddress, repositories); err != nil {
+	if err := listen(gitAddress, repositories, nil); err != nil {
 		return err
 	}
-	if _, err := push(ctx, s.path("pause"), registryAddress+"/pause:1", nil); err != nil {
+	transport, err := trusting(s.authority.file("ca.crt"))
+	if err != nil {
+		return err
+	}
+	defer transport.CloseIdleConnections()
+	if _, err := push(ctx, s.path("pause"), registryAddress+"/pause:1", transport); err != nil {
 		return err
 	}
 	s.say("registry and git server are ready")
 	return nil
 }
 
-func listen(address string, h http.Handler) error {
+// registryTLS makes the certificate of the registry: who asks it about signatures
+// takes no answer in clear from another machine.
+func (s *supervisor) registryTLS() (*tls.Config, error) {
+	if err := s.authority.issueFiles("registry", "registry", nil, []string{Host}); err != nil {
+		return nil, err
+	}
+	pair, err := tls.LoadX509KeyPair(s.authority.file("registry.crt"), s.authority.file("registry.key"))
+	if err != nil {
+		return nil, fmt.Errorf("starting the registry: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listen serves an address, in clear if secure is nil.
+func listen(address string, h http.Handler, secure *tls.Config) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listening at %s: %w", address, err)
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
 	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(os.Stderr, "", log.LstdFlags)}
 	go func() {

@@ -18,7 +18,8 @@ type Info struct {
 	Name       string
 	Dir        string    // everything of the cluster: logs, data, certificates
 	Kubeconfig string    // of an administrator
-	Registry   string    // host:port, plain HTTP, of images
+	Registry   string    // host:port, HTTPS, of images
+	RegistryCA string    // PEM file with the authority that its certificate is from
 	Git        string    // http://host:port: a repository NAME.git comes to be by the first push to it
 	GitUser    string    // who may read and write there
 	Gateway    string    `json:",omitempty"` // http://host:port of the gateway infra/web

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -48,7 +49,7 @@ func supervise(dir state) error {
 		return err
 	}
 	info := Info{
-		Name: s.Name, Dir: string(s.state), Kubeconfig: s.kubeconfig, Registry: registryAddress, Git: "http://" + gitAddress, GitUser: gitUser,
+		Name: s.Name, Dir: string(s.state), Kubeconfig: s.kubeconfig, Registry: registryAddress, RegistryCA: s.authority.file("ca.crt"), Git: "http://" + gitAddress, GitUser: gitUser,
 		ArgoCD: s.ArgoCD, Started: s.Started,
 	}
 	if s.Gateway {
@@ -62,8 +63,30 @@ func supervise(dir state) error {
 		return err
 	}
 	s.watch()
-	select {}
+	return s.restarts()
 }
+
+// restarts kills kube-apiserver and starts it again, each time it is asked to.
+func (s *supervisor) restarts() error {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGHUP)
+	for n := 1; ; n++ {
+		<-asked
+		s.server.api.stop(0)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		err := s.server.startAPI(ctx, s.admin, s.Programs["kube-apiserver"])
+		cancel()
+		if err != nil {
+			s.note("ended", err.Error())
+		}
+		if err := s.save(restartsFile, n); err != nil {
+			return err
+		}
+	}
+}
+
+// restartsFile holds how often kube-apiserver was started again.
+const restartsFile = "restarts.json"
 
 // house makes the surroundings: control groups, mounts, network, certificates.
 func (s *supervisor) house(ctx context.Context) error {
@@ -243,6 +266,9 @@ func (s *supervisor) mind(p ...*process) {
 // watch notes which processes end though the cluster is up.
 func (s *supervisor) watch() {
 	for _, p := range s.running {
+		if p == s.server.api {
+			continue // it is restarted on purpose
+		}
 		go func() {
 			<-p.done
 			s.note("ended", strings.Split((&EndedError{Name: p.name, Err: p.err}).Error(), "\n")[0])

@@ -44,8 +44,8 @@ const longest = 3 * time.Minute
 
 // Up starts a cluster and returns when it is ready: about 15 seconds, and 10 more
 // with Argo CD, after the programs were built once. The cluster stays until
-// [Down]. If it is up already, that is all; if ctx ends before it is ready,
-// everything is removed again.
+// [Down]. If it is up already, that is all. If ctx is cancelled before it is
+// ready, everything is removed again; after a failure the logs stay.
 //
 // The program that calls Up must call [Inside] first thing in main.
 func Up(ctx context.Context, o Options) (*Info, error) {
@@ -84,7 +84,10 @@ func Up(ctx context.Context, o Options) (*Info, error) {
 		// ctx may have ended, which must not keep the remains alive.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		return nil, errors.Join(err, s.end(clean))
+		if errors.Is(ctx.Err(), context.Canceled) { // nobody wonders why
+			return nil, errors.Join(err, s.remove(clean))
+		}
+		return nil, errors.Join(fmt.Errorf("%w (all logs are in %s)", err, s.logs()), s.end(clean))
 	}
 	return info, nil
 }
@@ -132,7 +135,14 @@ func cniPlugins() string {
 	return ""
 }
 
-// programs builds what is not in the cache.
+// Build builds what [Up] with these options needs and is not in the cache: up to
+// 30 minutes, of which say is told.
+func Build(ctx context.Context, o Options) error {
+	_, err := programs(ctx, o)
+	return err
+}
+
+// programs builds what is not in the cache and returns where all are.
 func programs(ctx context.Context, o Options) (map[string]string, error) {
 	names := []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl", "kustomize"}
 	if o.ArgoCD {

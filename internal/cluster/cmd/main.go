@@ -2,6 +2,7 @@
 // scenarios, and removes it without a trace.
 //
 //	cluster up [-nodes 2] [-argocd] [-gateway]   start it, if it is not up
+//	cluster build [-argocd] [-gateway]           only build its programs, which takes long the first time
 //	cluster exec -- CMD...                       run a command on its host, with its network and kubectl
 //	cluster image NAME:TAG PROGRAM               put a static program into its registry as an image
 //	cluster git-password [NEW]                   show or change the password of its git server
@@ -25,7 +26,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/cluster"
 )
 
-const usage = "usage: cluster [-name NAME] up [-nodes N] [-argocd] [-gateway] | exec -- CMD... | image NAME:TAG PROGRAM | git-password [NEW] | status | down"
+const usage = "usage: cluster [-name NAME] up [-nodes N] [-argocd] [-gateway] | build [-argocd] [-gateway] | exec -- CMD... | image NAME:TAG PROGRAM | git-password [NEW] | status | down"
 
 func main() {
 	cluster.Inside()
@@ -53,8 +54,8 @@ func run(ctx context.Context, args []string) error {
 	}
 	command, rest := flags.Arg(0), flags.Args()[1:]
 	switch command {
-	case "up":
-		return up(ctx, *name, rest)
+	case "up", "build":
+		return up(ctx, *name, command == "build", rest)
 	case "down":
 		return cluster.Down(ctx, *name)
 	case "git-password":
@@ -82,7 +83,7 @@ func run(ctx context.Context, args []string) error {
 	return errors.New(usage)
 }
 
-func up(ctx context.Context, name string, args []string) error {
+func up(ctx context.Context, name string, build bool, args []string) error {
 	o := cluster.Options{Name: name, Say: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.IntVar(&o.Nodes, "nodes", 1, "number of nodes")
@@ -90,6 +91,9 @@ func up(ctx context.Context, name string, args []string) error {
 	flags.BoolVar(&o.Gateway, "gateway", false, "also the gateway infra/web")
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return errors.New(usage)
+	}
+	if build {
+		return cluster.Build(ctx, o)
 	}
 	info, err := cluster.Up(ctx, o)
 	if err != nil {
