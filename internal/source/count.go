@@ -64,55 +64,23 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 	obs.Fault, obs.Mismatch = f.String(), f.mismatch
 }
 
-// merge adds what one node counted to the sums.
+// merge adds what one node counted to the sums. With the first reading of a node
+// there is nothing to compare: its counting begins.
 func (s *Nodes) merge(sum sums, n *node, r *round) (wire.Status, error) {
-	if n.prev != nil {
-		return wire.Merge(sum, n.prev, n.now, func(_ string, w probe.Workload) (arm, bool) {
-			p := s.during(r, w)
-			return p.version(), s.meet(n, w, p)
-		})
-	}
-	status, err := wire.Decode(n.now)
-	if err != nil {
-		return status, err
-	}
-	for w, c := range status.Workloads {
-		if p := s.during(r, w); s.meet(n, w, p) && s.recent(p, c.First) {
-			if sum[p.arm] == nil {
-				sum[p.arm] = new(probe.Counts)
-			}
-			wire.Add(sum[p.arm], &c)
+	return wire.Merge(sum, n.prev, n.now, func(_ string, w probe.Workload) (arm, bool) {
+		if w.Outgoing() {
+			return 0, false
 		}
-	}
-	return status, nil
-}
-
-// during is whose a workload was in the block that ends with a round; nil for
-// nobody's.
-func (s *Nodes) during(r *round, w probe.Workload) *pod {
-	if r.same {
-		return s.pods[w.Addr]
-	}
-	return s.pods.during(r.pods, w.Addr)
-}
-
-// meet notes that a node has a workload at the address of a pod, and reports
-// whether it is one of ours.
-func (s *Nodes) meet(n *node, w probe.Workload, p *pod) bool {
-	if w.Outgoing() || p == nil {
-		return false
-	}
-	p.known = true
-	n.met = append(n.met, w.Addr)
-	return true
-}
-
-// recent reports whether all that a workload has counted belongs to a pod of
-// ours, in the first reading of its node: the pod came in this block, or was not
-// on any node that was read so far, and answered nothing before. Clocks of nodes
-// may differ by a block.
-func (s *Nodes) recent(p *pod, first time.Time) bool {
-	return !first.IsZero() && first.After(p.since.Add(-s.cfg.Block))
+		p := r.pods[w.Addr]
+		if p != nil {
+			p.known = true
+			n.met = append(n.met, p)
+		}
+		if !r.same {
+			p = s.pods.during(r.pods, w.Addr)
+		}
+		return p.version(), p != nil && n.prev != nil
+	})
 }
 
 // firsts notes when the canary answered first, and failed first. Of workloads

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
-	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/deploy/canary"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/wire"
@@ -51,7 +50,8 @@ type NodesConfig struct {
 // and the time that it takes to ask once; if a node is late, the others are asked
 // again. A block with a node missing has no numbers but a fault.
 //
-// It is not safe for concurrent use.
+// A pod counts from the first reading after it was listed, to its last answer. It is
+// not safe for concurrent use.
 type Nodes struct {
 	fleet Fleet
 	cfg   NodesConfig
@@ -124,16 +124,13 @@ func newNodes(ctx context.Context, fleet Fleet, cfg NodesConfig, dial func(strin
 	}
 	s.end, s.pods, s.addrs = r.at, r.pods, r.addrs
 	for _, n := range r.nodes { // whether the node can be trusted is for the first block to say
-		status, err := wire.Merge(sums{}, nil, n.now, func(_ string, w probe.Workload) (arm, bool) {
-			s.meet(n, w, s.pods[w.Addr])
-			return 0, false
-		})
+		status, err := s.merge(sums{}, n, r)
 		if err != nil {
 			s.Close()
 			return nil, fmt.Errorf("reading the probe of node %s: %w", n.name, err)
 		}
 		n.at = status.At
-		n.settle(s.pods)
+		n.settle()
 	}
 	return s, nil
 }
@@ -151,7 +148,7 @@ func (s *Nodes) Close() {
 func (s *Nodes) Unseen() []netip.AddrPort {
 	var list []netip.AddrPort
 	for addr, p := range s.pods {
-		if !p.known {
+		if !p.known && p.left.IsZero() {
 			list = append(list, addr)
 		}
 	}
@@ -192,10 +189,9 @@ func (s *Nodes) Observe(ctx context.Context) (canary.Observation, error) {
 // forget lets go of the nodes that have left.
 func (s *Nodes) forget(r *round) {
 	for _, n := range r.nodes {
-		n.settle(s.pods)
-		if !n.listed && len(n.ours) == 0 {
-			n.hangUp()
-			delete(s.nodes, n.name)
+		n.settle()
+		if !n.listed && !n.serving && !n.lingering {
+			s.drop(n)
 		}
 	}
 }

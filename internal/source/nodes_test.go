@@ -177,15 +177,25 @@ func TestPodsThatComeAndGo(t *testing.T) {
 		}
 	}
 	const late = "10.0.0.2:8080"
-	a.serve(late, 4, 1)
+	a.serve(late, 0, 4) // to a kubelet that asks whether it is ready
 	c.pods([]string{podA, podB}, []string{podC, late})
-	step("a pod that came within the block counts from its first request", [4]uint64{2: 5, 3: 1})
+	step("what a new pod answered before it was ready does not count", [4]uint64{})
+	a.serve(late, 5, 1)
+	step("and then everything does", [4]uint64{2: 6, 3: 1})
 
 	a.serve(late, 3, 0)
 	c.pods([]string{podA, podB}, []string{podC})
 	step("one that ended within the block counts to its last", [4]uint64{2: 3})
+	a.serve(late, 0, 8)
+	step("one that is only not ready counts, too", [4]uint64{2: 8, 3: 8})
+	for _, p := range s.pods {
+		if !p.left.IsZero() {
+			p.left = p.left.Add(-linger)
+		}
+	}
+	block(t, s)
 	a.serve(late, 8, 0)
-	step("and no longer", [4]uint64{})
+	step("but not for ever", [4]uint64{})
 
 	b.serve(podB, 2, 2)
 	c.pods([]string{podA}, []string{podC, podB})
@@ -198,26 +208,18 @@ func TestNodesThatComeAndGo(t *testing.T) {
 	c := newCluster(t)
 	s := watch(t, c)
 	d := newMachine(t, "d")
-	d.change(func(st *wire.Status) { // another pod had the address, hours ago
-		old := counts(40, 40, 0)
-		old.First = time.Now().Add(-time.Hour)
-		st.Workloads[probe.Workload{Cgroup: 7, Addr: addresses([]string{podD})[0]}] = old
-	})
-	d.serveIn(8, podD, 6, 2)
+	d.serveIn(7, podD, 40, 40) // of another pod that had the address, or to a kubelet
 	c.pods([]string{podA, podB}, []string{podC, podD})
-	if got := s.Unseen(); len(got) != 3 {
-		t.Errorf("unseen so far: %v", got)
-	}
 	c.join(d)
-	if got := block(t, s); got != [4]uint64{2: 8, 3: 2} {
-		t.Errorf("a new node with a new pod: %v", got)
+	if got := block(t, s); got != [4]uint64{} {
+		t.Errorf("the first reading of a new node counts nothing, got %v", got)
 	}
 	if got := s.Unseen(); !slices.Equal(got, addresses([]string{podA, podB, podC})) {
 		t.Errorf("unseen: %v, without %s", got, podD)
 	}
-	d.serveIn(8, podD, 1, 0)
-	if got := block(t, s); got != [4]uint64{2: 1} {
-		t.Errorf("then what it counts: %v", got)
+	d.serveIn(8, podD, 6, 2)
+	if got := block(t, s); got != [4]uint64{2: 8, 3: 2} {
+		t.Errorf("and the second what came since: %v", got)
 	}
 	d.serveIn(8, podD, 3, 0)
 	c.leave("d")
@@ -225,9 +227,34 @@ func TestNodesThatComeAndGo(t *testing.T) {
 	if got := block(t, s); got != [4]uint64{2: 3} {
 		t.Errorf("a node that is drained is read once more: %v", got)
 	}
+	d.serveIn(8, podD, 2, 0)
+	if got := block(t, s); got != [4]uint64{2: 2} {
+		t.Errorf("and for as long as it answers, since its pod may only be not ready: %v", got)
+	}
 	d.replace(broken)
 	if got := block(t, s); got != [4]uint64{} || s.nodes["d"] != nil {
 		t.Errorf("and then forgotten: %v", got)
+	}
+}
+
+// The fleet lists nodes and pods one after the other: a pod may come in between.
+func TestANodeOfANewPodIsReadAtOnce(t *testing.T) {
+	c := newCluster(t)
+	s := watch(t, c)
+	d := newMachine(t, "d")
+	c.pods([]string{podA, podB}, []string{podC, podD})
+	joined := false
+	c.machines["a"].replace(func(http.ResponseWriter) bool {
+		if !joined { // the nodes are listed already
+			joined = true
+			c.join(d)
+		}
+		return false
+	})
+	block(t, s)
+	d.serve(podD, 9, 0)
+	if got := block(t, s); got != [4]uint64{2: 9} {
+		t.Errorf("%v", got)
 	}
 }
 

@@ -19,11 +19,12 @@ func (a arm) String() string { return [...]string{"stable version", "canary"}[a]
 // pod is an address that answers for a version.
 type pod struct {
 	arm   arm
-	since time.Time // begin of the block at whose end it was listed first
+	since time.Time // when it was listed first
+	left  time.Time // since when it is not listed any more; zero: it is
 
-	known     bool // a node's probe has a workload there
-	blocks    int  // in which none had
-	elsewhere uint64
+	known     bool   // a node's probe has a workload there
+	blocks    int    // in which none had
+	elsewhere uint64 // requests to its version in these
 }
 
 // version is the one that a pod belongs to; of none it means nothing.
@@ -37,40 +38,74 @@ func (p *pod) version() arm {
 // pods is a list of addresses, as it was at one time.
 type pods map[netip.AddrPort]*pod
 
-// next is a later list; what is known of an address that stays with its version
-// is kept.
-func (p pods) next(stable, canary []netip.AddrPort, since time.Time) (pods, error) {
+// linger is how long a pod counts that is not listed any more: it may have ended,
+// and then answers nothing; or it is only not ready, and what clients that are
+// connected get from it is what the gate has to know.
+const linger = time.Minute
+
+// next is the list of a later time; what is known of an address that stays with
+// its version is kept.
+func (p pods) next(stable, canary []netip.AddrPort, now time.Time) (pods, error) {
 	all := make(pods, len(stable)+len(canary))
 	for a, list := range [...][]netip.AddrPort{stable, canary} {
 		for _, addr := range list {
 			addr = netip.AddrPortFrom(addr.Addr().Unmap().WithZone(""), addr.Port())
-			if now := all[addr]; now != nil && now.arm != arm(a) {
+			if twice := all[addr]; twice != nil && twice.arm != arm(a) {
 				return nil, fmt.Errorf("%s is an address of the stable version and of the canary", addr)
 			}
 			if old := p[addr]; old != nil && old.arm == arm(a) {
+				old.left = time.Time{}
 				all[addr] = old
 			} else {
-				all[addr] = &pod{arm: arm(a), since: since}
+				all[addr] = &pod{arm: arm(a), since: now}
 			}
+		}
+	}
+	for addr, old := range p {
+		if all[addr] != nil {
+			continue
+		}
+		if old.left.IsZero() {
+			old.left = now
+		}
+		if now.Sub(old.left) < linger {
+			all[addr] = old
 		}
 	}
 	return all, nil
 }
 
-// during says whose an address was in a block, of which p is the list at its
-// begin and end the one at its end. A pod counts that was there at either, for
-// one that has ended was not idle in its last moments. An address that went from
-// one version to the other within the block is nobody's: who answered is not
-// known.
-func (p pods) during(end pods, addr netip.AddrPort) *pod {
-	before, after := p[addr], end[addr]
-	switch {
-	case before == nil:
-		return after
-	case after == nil || after == before:
-		return before
+// linger reports whether some are not listed any more.
+func (p pods) linger() bool {
+	for _, pod := range p {
+		if !pod.left.IsZero() {
+			return true
+		}
 	}
-	return nil
+	return false
+}
+
+// beyond reports whether there are pods that an earlier list does not have.
+func (p pods) beyond(earlier pods) bool {
+	for addr, pod := range p {
+		if earlier[addr] != pod {
+			return true
+		}
+	}
+	return false
+}
+
+// during says whose an address was in a block, of which p is the list at its
+// begin and end the one at its end. A pod counts that was there at the begin: the
+// last that one answers is counted, and of one that is new not what it answered to
+// a kubelet before it was ready. An address that went from one version to the
+// other within the block is nobody's: who answered is not known.
+func (p pods) during(end pods, addr netip.AddrPort) *pod {
+	before := p[addr]
+	if after := end[addr]; after != nil && after != before {
+		return nil
+	}
+	return before
 }
 
 // How long a pod may be ready without any probe having seen a connection to it:
@@ -87,11 +122,13 @@ const (
 func (p pods) unseen(requests [2]uint64, now time.Time) string {
 	var of [2]uint64
 	for _, pod := range p {
-		of[pod.arm]++
+		if pod.left.IsZero() {
+			of[pod.arm]++
+		}
 	}
 	worst, who := (*pod)(nil), netip.AddrPort{}
 	for addr, pod := range p {
-		if pod.known {
+		if pod.known || !pod.left.IsZero() {
 			continue
 		}
 		pod.blocks++

@@ -17,24 +17,31 @@ type node struct {
 	client       prober
 	listed       bool // the fleet still has it
 
-	prev   []byte           // the reading that ended the last block; nil: none yet
-	at     time.Time        // of that reading, by the node's clock
-	before time.Time        // when it was asked for, by ours
-	ours   []netip.AddrPort // addresses of pods that it had, of those listed then
+	prev      []byte    // the reading that ended the last block; nil: none yet
+	at        time.Time // of that reading, by the node's clock
+	before    time.Time // when it was asked for, by ours
+	serving   bool      // it had pods then
+	lingering bool      // it had pods that were not listed any more
 
 	now   []byte // the reading that ends this block
 	asked time.Time
-	err   error            // why there is none
-	met   []netip.AddrPort // addresses of pods in it
+	err   error  // why there is none
+	met   []*pod // pods that have a workload in it
 }
 
+// needed reports whether a block has to wait for the node. One whose pods have
+// left is read for as long as it answers.
+func (n *node) needed() bool { return n.listed || n.serving }
+
 // settle makes the end of a block the begin of the next one.
-func (n *node) settle(listed pods) {
+func (n *node) settle() {
 	n.prev, n.before, n.now = n.now, n.asked, nil
-	n.ours = n.ours[:0]
-	for _, addr := range n.met {
-		if listed[addr] != nil {
-			n.ours = append(n.ours, addr)
+	n.serving, n.lingering = false, false
+	for _, p := range n.met {
+		if p.left.IsZero() {
+			n.serving = true
+		} else {
+			n.lingering = true
 		}
 	}
 	n.met = n.met[:0]
@@ -107,15 +114,18 @@ func (s *Nodes) try(ctx context.Context) (*round, *LateError) {
 	if late := s.late(); late != nil {
 		return nil, late
 	}
-	stable, canary, err := s.addresses(ctx)
-	if err != nil {
+	r := &round{at: begin}
+	if err := s.locate(ctx, r); err != nil {
 		return nil, &LateError{Err: err}
 	}
-	r := &round{at: begin}
-	if r.same = s.pods != nil && slices.Equal(stable, s.addrs[stableArm]) && slices.Equal(canary, s.addrs[canaryArm]); r.same {
-		r.pods, r.addrs = s.pods, s.addrs
-	} else if err := r.place(s, stable, canary); err != nil {
-		return nil, &LateError{Err: err}
+	if !r.same && r.pods.beyond(s.pods) { // a new pod may be on a node that was not known yet
+		if err := s.list(ctx); err != nil {
+			return nil, &LateError{Err: err}
+		}
+		s.ask(ctx, func(n *node) bool { return n.now == nil })
+		if late := s.late(); late != nil {
+			return nil, late
+		}
 	}
 	for _, n := range s.nodes {
 		r.nodes = append(r.nodes, n)
@@ -124,19 +134,19 @@ func (s *Nodes) try(ctx context.Context) (*round, *LateError) {
 	return r, nil
 }
 
-// place takes a list of addresses that is not that of the block's begin.
-func (r *round) place(s *Nodes, stable, canary []netip.AddrPort) (err error) {
-	r.addrs = [2][]netip.AddrPort{stableArm: slices.Clone(stable), canaryArm: slices.Clone(canary)}
-	r.pods, err = s.pods.next(stable, canary, cmpTime(s.end, s.begin))
-	return err
-}
-
-// cmpTime is the first time that is not zero.
-func cmpTime(a, b time.Time) time.Time {
-	if a.IsZero() {
-		return b
+// locate lists the pods.
+func (s *Nodes) locate(ctx context.Context, r *round) error {
+	stable, canary, err := s.addresses(ctx)
+	if err != nil {
+		return err
 	}
-	return a
+	if s.pods != nil && slices.Equal(stable, s.addrs[stableArm]) && slices.Equal(canary, s.addrs[canaryArm]) && !s.pods.linger() {
+		r.pods, r.addrs, r.same = s.pods, s.addrs, true
+		return nil
+	}
+	r.addrs = [2][]netip.AddrPort{stableArm: slices.Clone(stable), canaryArm: slices.Clone(canary)}
+	r.pods, err = s.pods.next(stable, canary, time.Now())
+	return err
 }
 
 // listing bounds one question to the fleet.
@@ -152,7 +162,7 @@ func (s *Nodes) addresses(ctx context.Context) (stable, canary []netip.AddrPort,
 }
 
 // list takes nodes in that are new, and those out that have left and had no pod of
-// ours when the block began. One that had is read once more.
+// ours when the block began.
 func (s *Nodes) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listing)
 	defer cancel()
@@ -175,13 +185,17 @@ func (s *Nodes) list(ctx context.Context) error {
 			n.target = l.Target
 		}
 	}
-	for name, n := range s.nodes {
-		if !n.listed && len(n.ours) == 0 {
-			n.hangUp()
-			delete(s.nodes, name)
+	for _, n := range s.nodes {
+		if !n.needed() && !n.lingering {
+			s.drop(n)
 		}
 	}
 	return nil
+}
+
+func (s *Nodes) drop(n *node) {
+	n.hangUp()
+	delete(s.nodes, n.name)
 }
 
 // ask asks those nodes of which which is true, some at a time.
@@ -215,11 +229,15 @@ func (s *Nodes) read(ctx context.Context, n *node) ([]byte, error) {
 	return n.client.Encoded(ctx)
 }
 
-// late is who has not answered; nil if all have.
+// late is who has not answered; nil if all have that are needed. The others are
+// dropped.
 func (s *Nodes) late() *LateError {
 	late := &LateError{}
 	for _, n := range s.nodes {
-		if n.now == nil {
+		switch {
+		case n.now == nil && !n.needed():
+			s.drop(n)
+		case n.now == nil:
 			late.Nodes = append(late.Nodes, n.name)
 		}
 	}
