@@ -41,9 +41,11 @@ type Shared struct {
 // started again is back by then.
 const DefaultPatience = 30 * time.Second
 
-// Pauses between two attempts grow from the first to the second.
+// Pauses between two attempts grow from the first to the last. Who was too late
+// comes again soon, or it would always be too late.
 const (
 	firstPause = 20 * time.Millisecond
+	latePause  = 160 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
 
@@ -154,7 +156,7 @@ func (s *Shared) patiently(ctx context.Context, doing string, try func(context.C
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+	for pause := firstPause; ; pause *= 2 {
 		err := try(ctx)
 		if err == nil {
 			return nil
@@ -162,6 +164,10 @@ func (s *Shared) patiently(ctx context.Context, doing string, try func(context.C
 		err = fmt.Errorf("ledger %s: %s: %w", s.Place, doing, err)
 		if !errors.Is(err, ErrConflict) && !temporary(err) {
 			return err
+		}
+		pause = min(pause, lastPause)
+		if errors.Is(err, ErrConflict) {
+			pause = min(pause, latePause)
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause)) // so that two do not meet again and again
 		select {

@@ -42,7 +42,7 @@ const digits = 12
 func (p *place) key(line int) string { return fmt.Sprintf("%s%0*d", p.prefix, digits, line) }
 
 // page is how many lines are asked for at once.
-const page = 500
+const page = 200
 
 // Load reads all lines as they were at one moment.
 func (p *place) Load(ctx context.Context) ([]byte, string, error) {

@@ -92,8 +92,9 @@ func TestNamesThatAreRefused(t *testing.T) {
 func TestMoreLinesThanAnAnswerHolds(t *testing.T) {
 	s := etcdtest.Start(t)
 	log := open(t, s.URL)
+	log.Patience = 2 * time.Minute
 	var writers sync.WaitGroup
-	const each, many = 65, 4
+	const each, many = 30, 4
 	for w := range many {
 		writers.Go(func() {
 			for i := range each {
