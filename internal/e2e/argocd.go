@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// application is an Application of Argo CD as it is at one moment.
+type application struct {
+	Sync, Health string
+	Revision     string // that the live objects were compared with
+	Phase        string // of the last operation: Running, Succeeded, Failed, Error
+	Operated     string // revision of the last operation
+	Message      string // of the last operation
+	Finished     time.Time
+	Verdict      string // annotation of ours
+	Reason       string
+	Conditions   []string // type: message
+}
+
+func parseApplication(u *unstructured.Unstructured) application {
+	a := application{
+		Sync: text(u, "status", "sync", "status"), Health: text(u, "status", "health", "status"), Revision: text(u, "status", "sync", "revision"),
+		Phase: text(u, "status", "operationState", "phase"), Message: text(u, "status", "operationState", "message"),
+		Operated: text(u, "status", "operationState", "syncResult", "revision"),
+		Verdict:  u.GetAnnotations()["sluice.dev/verdict"], Reason: u.GetAnnotations()["sluice.dev/reason"],
+	}
+	a.Finished, _ = time.Parse(time.RFC3339, text(u, "status", "operationState", "finishedAt"))
+	for _, c := range slice(u, "status", "conditions") {
+		a.Conditions = append(a.Conditions, fmt.Sprintf("%v: %v", c["type"], c["message"]))
+	}
+	return a
+}
+
+// done reports whether the operation for a revision has ended.
+func (a application) done(revision string) bool {
+	return a.Operated == revision && a.Phase != "Running" && a.Phase != ""
+}
+
+// settled reports whether all is as it is in git at a revision.
+func (a application) settled(revision string) bool {
+	return a.Sync == "Synced" && a.Health == "Healthy" && a.Revision == revision && a.Phase != "Running"
+}
+
+func (a application) String() string {
+	return fmt.Sprintf("sync %s, health %s, at %.8s; operation %s at %.8s: %.300s; verdict %s: %.200s; %s",
+		a.Sync, a.Health, a.Revision, a.Phase, a.Operated, a.Message, a.Verdict, a.Reason, strings.Join(a.Conditions, "; "))
+}
+
+// says looks for a text in everything that the Application tells a person.
+func (a application) says(want string) bool {
+	return strings.Contains(strings.ToLower(strings.Join(append(a.Conditions, a.Message, a.Reason), "\n")), strings.ToLower(want))
+}
+
+// argoNamespace is where Argo CD and all Applications are.
+const argoNamespace = "argocd"
+
+func (k *kube) application(ctx context.Context, name string) (application, error) {
+	u, err := k.need(ctx, kindApplication, argoNamespace, name)
+	if err != nil {
+		return application{}, err
+	}
+	return parseApplication(u), nil
+}
+
+// refresh makes Argo CD look at git now, as a webhook of the git server would.
+func (k *kube) refresh(ctx context.Context, name string) error {
+	return k.patch(ctx, kindApplication, argoNamespace, name, map[string]any{
+		"metadata": map[string]any{"annotations": map[string]any{"argocd.argoproj.io/refresh": "normal"}},
+	})
+}

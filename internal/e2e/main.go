@@ -1,0 +1,133 @@
+// Command e2e brings up a real cluster with a real Argo CD, ships releases of
+// the sample service the way a team would, by commits, and looks from outside
+// whether each ends as it has to.
+//
+// Clients ask the services all the time, from inside the cluster's network, and
+// every request of theirs counts. Nothing is scripted: signatures, admission,
+// measurements and verdicts are those of the product. A line for each scenario
+// comes at the end, and JSON on stdout with -json.
+//
+//	go run ./internal/e2e                 # all scenarios (needs root; about ten minutes)
+//	go run ./internal/e2e -list
+//	go run ./internal/e2e -run 'slow|healthy' -keep
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/sluice-cd/sluice/internal/cluster"
+)
+
+func main() {
+	cluster.Inside()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == clientArg {
+		err = runClient(ctx, os.Args[2:])
+	} else {
+		err = command(ctx)
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) && hinted.Hint() != "" {
+			fmt.Fprintf(os.Stderr, "e2e: hint: %s\n", hinted.Hint())
+		}
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context) error {
+	pattern := flag.String("run", "", "only scenarios whose names match this regular expression")
+	list := flag.Bool("list", false, "list the scenarios")
+	keep := flag.Bool("keep", false, "leave the cluster at the end")
+	asJSON := flag.Bool("json", false, "print the report as JSON on stdout")
+	l := &lab{begin: time.Now()}
+	flag.StringVar(&l.name, "cluster", "e2e", "name of the cluster")
+	flag.StringVar(&l.out, "out", "out/e2e", "folder for what is made, which is used again the next time")
+	flag.Float64Var(&l.rate, "rate", 100, "requests a second to each service")
+	flag.Parse()
+	only, err := regexp.Compile(*pattern)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	if *list {
+		for _, s := range scenarios() {
+			fmt.Printf("%-28s %s\n", s.name, s.what)
+		}
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("a cluster and eBPF need root: sudo make e2e")
+	}
+	return l.run(ctx, only, *keep, *asJSON)
+}
+
+// run prepares everything, runs the scenarios and prints what came of them.
+func (l *lab) run(ctx context.Context, only *regexp.Regexp, keep, asJSON bool) (err error) {
+	if l.root, err = os.Getwd(); err != nil {
+		return fmt.Errorf("looking for the repository: %w", err)
+	}
+	if l.out, err = filepath.Abs(l.out); err != nil {
+		return fmt.Errorf("looking for the output: %w", err)
+	}
+	if l.work, err = os.MkdirTemp("", "sluice-e2e-"); err != nil {
+		return fmt.Errorf("preparing: %w", err)
+	}
+	defer os.RemoveAll(l.work)
+	l.report = &report{Machine: fmt.Sprintf("%d cores, %s", runtime.NumCPU(), kernel()), Started: l.begin, Figures: map[string]float64{}}
+	defer func() {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+		defer cancel()
+		err = errors.Join(err, l.close(clean, keep))
+	}()
+	inner, cancel := context.WithCancel(ctx) // ends the forwarding
+	defer cancel()
+	if err := l.prepare(inner); err != nil {
+		return err
+	}
+	if err := l.fill(inner); err != nil {
+		return err
+	}
+	if err := l.play(inner, only); err != nil {
+		return err
+	}
+	l.report.Figures["everything (s)"] = time.Since(l.begin).Seconds()
+	l.report.table(os.Stderr)
+	if asJSON {
+		if err := l.report.json(os.Stdout); err != nil {
+			return err
+		}
+	}
+	if n := l.report.failed(); n > 0 {
+		return fmt.Errorf("%d of %d scenarios did not end as they had to", n, len(l.report.Scenarios))
+	}
+	return nil
+}
+
+// kernel is the release of the running kernel.
+func kernel() string {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return runtime.GOOS
+	}
+	text := []byte{}
+	for _, c := range u.Release {
+		if c == 0 {
+			break
+		}
+		text = append(text, byte(c))
+	}
+	return "Linux " + string(text)
+}
