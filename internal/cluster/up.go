@@ -85,7 +85,7 @@ func Up(ctx context.Context, o Options) (*Info, error) {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		if errors.Is(ctx.Err(), context.Canceled) { // nobody wonders why
-			return nil, errors.Join(err, s.remove(clean))
+			return nil, errors.Join(err, s.remove(clean), os.Remove(string(s)+".lock"))
 		}
 		return nil, errors.Join(fmt.Errorf("%w (all logs are in %s)", err, s.logs()), s.end(clean))
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,7 +51,8 @@ func newName(t *testing.T, suffix string) string {
 	return name
 }
 
-// picture is what a cluster must not change on the machine.
+// picture is what a cluster might change on the machine, and must not. Other
+// tests may run meanwhile, so it is about what clusters do.
 func picture(t *testing.T) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
@@ -58,26 +60,33 @@ func picture(t *testing.T) map[string]string {
 		raw, _ := os.ReadFile(filepath.Join("/proc/sys", name))
 		seen["sysctl "+name] = string(raw)
 	}
-	for _, dir := range []string{"/opt", "/usr/libexec", "/var/lib", "/var/log", "/etc/cni", "/etc/kubernetes", "/run"} {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if e.IsDir() {
-				seen["folder "+filepath.Join(dir, e.Name())] = ""
+	for _, dir := range []string{
+		"/opt/containerd", "/opt/cni", "/usr/libexec/kubernetes", "/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers",
+		"/etc/cni", "/etc/kubernetes", "/run/containerd", "/run/cni", "/run/registries", "/run/kubelet-plugins",
+	} {
+		_, err := os.Stat(dir)
+		seen["folder "+dir] = fmt.Sprint(err == nil)
+	}
+	for file, words := range map[string][]string{
+		"/proc/self/mounts": {"sluice/cluster", "kubelet", "containerd", "/proc/sys", "/var/lib", "/var/log"},
+		"/proc/net/dev":     {lan, "port1", "port2", "pods0"},
+		"/proc/net/route":   {lan, "pods0"},
+	} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(line, word) }) {
+				seen[file] += strings.Fields(line)[0] + "\n"
 			}
 		}
 	}
-	for _, command := range []string{"ip -o link show", "ip route", "iptables-save -t nat"} {
-		out, err := exec.Command("sh", "-c", command+" | grep -v '^#'").Output()
-		if err != nil && len(out) > 0 {
-			t.Fatalf("%s: %v", command, err)
-		}
-		seen[command] = string(out)
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
+	rules, err := exec.Command("iptables-save").Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("iptables-save: %v", err)
 	}
-	seen["mounts"] = string(mounts)
+	seen["packet filter"] = fmt.Sprint("kube-proxy's: ", bytes.Contains(rules, []byte("KUBE-")))
 	return seen
 }
 
