@@ -15,18 +15,24 @@ import (
 
 var deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 
+// deployment reads one of the two Deployments.
+func (h *hook) deployment(ctx context.Context, track string) (*apps.Deployment, error) {
+	var d apps.Deployment
+	_, err := h.api.get(ctx, object{deployments, h.namespace(), h.service() + "-" + track}, &d)
+	return &d, err
+}
+
 // promoted reports whether the stable Deployment runs this image, and no pod of
 // it another one.
 func (h *hook) promoted(ctx context.Context) (bool, error) {
-	var d apps.Deployment
-	_, err := h.api.get(ctx, object{deployments, h.namespace(), h.service() + "-stable"}, &d)
+	d, err := h.deployment(ctx, "stable")
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	if !same(imageOf(&d, h.service()), h.Image) {
+	if !same(imageOf(d, h.service()), h.Image) {
 		return false, nil
 	}
 	want := int32(1)
@@ -54,6 +60,13 @@ func (h *hook) postsync(ctx context.Context) (Verdict, error) {
 	open, ok := h.unfinished(records)
 	if !ok {
 		return Verdict{Reason: "no rollout of this release is open", idle: true}, h.closeForeign(ctx, records, 0)
+	}
+	stable, err := h.deployment(ctx, "stable")
+	if err != nil {
+		return Verdict{}, err
+	}
+	if image := imageOf(stable, h.service()); !same(image, h.Image) {
+		return Verdict{}, &SettingsError{What: fmt.Sprintf("PostSync runs, and the stable Deployment has the image %s, not the release %s", image, h.Image)}
 	}
 	v, err := h.found(ctx)
 	if err != nil {

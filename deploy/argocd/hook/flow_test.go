@@ -2,6 +2,7 @@ package hook
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -155,7 +156,7 @@ func TestWithoutEvidenceThereIsNoPass(t *testing.T) {
 			lost := uint64(0)
 			n.tamper = func(s *wire.Status) { lost += 1000; s.Loss.Requests = lost }
 		}, 5, "invalid", "", "lost"},
-		"the probe does not answer": {func(n *nodes) { n.tamper = func(*wire.Status) { panic("the test ends this connection") } }, 5, "invalid", "", "could not be read"},
+		"the probe does not answer": {func(n *nodes) { n.tamper = func(*wire.Status) { panic(http.ErrAbortHandler) } }, 5, "invalid", "", "could not be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newYard(t, "")

@@ -49,11 +49,11 @@ func Look(ctx context.Context, s Settings, cfg *rest.Config) (Status, error) {
 	}
 	st := Status{Service: h.service(), Namespace: h.namespace()}
 	for name, into := range map[string]*Track{"stable": &st.Stable, "canary": &st.Canary} {
-		var d apps.Deployment
-		if _, err := h.api.get(ctx, object{deployments, h.namespace(), h.service() + "-" + name}, &d); err != nil {
+		d, err := h.deployment(ctx, name)
+		if err != nil {
 			return st, err
 		}
-		into.Image, into.Pods, into.Ready = imageOf(&d, h.service()), int(d.Status.Replicas), int(d.Status.ReadyReplicas)
+		into.Image, into.Pods, into.Ready = imageOf(d, h.service()), int(d.Status.Replicas), int(d.Status.ReadyReplicas)
 	}
 	if err := h.readApplication(ctx); err == nil {
 		st.Sync, st.Health = string(h.app.Status.Sync.Status), string(h.app.Status.Health.Status)

@@ -99,7 +99,7 @@ deploy:
   canary:
     steps: [{weight: 10%%, min: 300ms}, {weight: 50%%, min: 300ms}]
     warmup: 200ms
-    deadline: 15s
+    deadline: 10s
     block: 200ms
 `
 
