@@ -228,6 +228,30 @@ func TestAProtectedTag(t *testing.T) {
 	}
 }
 
+// TestAServerThatCannotPushBothAtOnce leaves the branch without its tag; the next
+// run adds the tag and no second commit.
+func TestAServerThatCannotPushBothAtOnce(t *testing.T) {
+	s := serve(t)
+	c := released(s)
+	c.Constraint = "1.*"
+	s.git(s.dir, "config", "receive.advertiseAtomic", "false")
+	s.protect("refs/tags/*")
+	for range 2 {
+		var denied *ProtectedError
+		if _, err := Revert(t.Context(), s.repo(), c); !errors.As(err, &denied) || denied.Ref != "refs/tags/v1.2.1" {
+			t.Errorf("got %v", err)
+		}
+		if s.commits("main") != 1 {
+			t.Errorf("%d reverts", s.commits("main"))
+		}
+	}
+	s.protect("none")
+	res, err := Revert(t.Context(), s.repo(), c)
+	if err != nil || res.Already || s.commits("main") != 1 || s.id("v1.2.1") != s.id("main") {
+		t.Errorf("%+v, %v: %d reverts", res, err, s.commits("main"))
+	}
+}
+
 func TestABranchForTheRevertThatIsInUse(t *testing.T) {
 	s := serve(t)
 	c := released(s)

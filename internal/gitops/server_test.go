@@ -87,8 +87,19 @@ func (s *server) repo() Repo {
 // git runs git in dir and returns what it prints.
 func (s *server) git(dir string, args ...string) string {
 	s.t.Helper()
+	return s.run(dir, "", args...)
+}
+
+// gitWith runs git in the bare repository with something to read.
+func (s *server) gitWith(in string, args ...string) string {
+	s.t.Helper()
+	return s.run(s.dir, in, args...)
+}
+
+func (s *server) run(dir, in string, args ...string) string {
+	s.t.Helper()
 	cmd := exec.Command("git", args...)
-	cmd.Dir = dir
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(in)
 	cmd.Env = append(os.Environ(), "GIT_AUTHOR_NAME=dev", "GIT_AUTHOR_EMAIL=dev@example.com", "GIT_COMMITTER_NAME=dev",
 		"GIT_COMMITTER_EMAIL=dev@example.com", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null")
 	var out, errs bytes.Buffer
