@@ -15,9 +15,14 @@
 //
 // A whole cluster lives in control groups and in mount, network, process and
 // cgroup namespaces of its own. The machine's interfaces, packet filters, mounts
-// and kernel settings stay as they are, and [Down] leaves nothing but logs that
-// were asked to be kept; it works from the control groups, so it does not matter
-// who was killed before.
+// and kernel settings stay as they are, and [Down] leaves nothing; it works from
+// the control groups, so it does not matter who was killed before.
+//
+// A node is a container runtime and a kubelet with a network, mounts and control
+// groups of its own, an address in the network of the host, and the kernel of the
+// machine. What a probe on a node sees is the node: in the root of version 2 of
+// its control groups are its pods and daemons and nothing else, and its file
+// system for pinned eBPF objects is its own.
 //
 // There is no DNS in the cluster: use cluster IPs or the addresses in [Info].
 package cluster

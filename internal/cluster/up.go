@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -103,11 +104,14 @@ func fits(o Options, info *Info, ended []string) error {
 	return nil
 }
 
+// distribution are the programs that are not built here.
+var distribution = []string{"containerd", "runc", "ip", "iptables", "ipset", "conntrack", "ethtool", "socat", "git"}
+
 // needed looks for the programs that are the distribution's.
 func needed(o Options) error {
-	want := []string{"containerd", "runc", "ip", "iptables", "ipset", "conntrack", "ethtool", "socat", "git"}
+	want := distribution
 	if o.ArgoCD {
-		want = append(want, "redis-server")
+		want = append(slices.Clone(want), "redis-server")
 	}
 	var e MissingError
 	for _, name := range want {

@@ -153,9 +153,17 @@ metadata: {name: pod, namespace: shop}
 spec: {clusterIP: 10.96.7.7, selector: {app: pod}, ports: [{port: 80, targetPort: 8080}]}
 `
 
-func TestCluster(t *testing.T) {
+// needCluster goes on only if the machine can run one.
+func needCluster(t *testing.T) {
+	t.Helper()
 	testenv.NeedRoot(t)
-	testenv.Need(t, "containerd")
+	for _, program := range append(slices.Clone(distribution), "iptables-save", filepath.Join(cniPlugins(), "host-local")) {
+		testenv.Need(t, program)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	needCluster(t)
 	before := picture(t)
 	one, two := newName(t, "one"), newName(t, "two")
 	var infos [2]*Info
@@ -324,8 +332,7 @@ func commandsTest(t *testing.T, info *Info) {
 }
 
 func TestUpThatIsKilledLeavesNothingAfterDown(t *testing.T) {
-	testenv.NeedRoot(t)
-	testenv.Need(t, "containerd")
+	needCluster(t)
 	before := picture(t)
 	name := newName(t, "killed")
 	cmd := exec.Command("/proc/self/exe")
