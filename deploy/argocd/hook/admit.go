@@ -21,7 +21,9 @@ var admitImage = admit.Image
 func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, Verdict, error) {
 	key, err := sign.OpenVerifier(h.PublicKey)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = &SettingsError{What: "there is no " + h.PublicKey + ": nothing says whose signature counts"}
+		err = &SettingsError{
+			What: "there is no " + h.PublicKey + ": nothing says whose signature counts", Advice: "sluice-argo render --key cosign.pub puts it into the manifests",
+		}
 	}
 	if err != nil {
 		return release.Rollout{}, Verdict{}, err

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/release"
 )
@@ -66,7 +67,10 @@ func (h *hook) postsync(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if image := imageOf(stable, h.service()); !same(image, h.Image) {
-		return Verdict{}, &SettingsError{What: fmt.Sprintf("PostSync runs, and the stable Deployment has the image %s, not the release %s", image, h.Image)}
+		return Verdict{}, &SettingsError{
+			What:   fmt.Sprintf("PostSync runs, and the stable Deployment has the image %s, not the release %s", image, h.Image),
+			Advice: "stable and canary have to get their image from the same entry of images in kustomization.yaml; render the manifests again",
+		}
 	}
 	v, err := h.found(ctx)
 	if err != nil {
@@ -106,13 +110,7 @@ func (h *hook) finish(ctx context.Context, id int, r release.Result) error {
 // syncfail takes a release back: the traffic first, then the books, then git. One
 // that cannot be done does not keep the next from being done.
 func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
-	settled := h.orAnyTarget()
-	if settled == nil {
-		settled = h.target.Settle(ctx)
-	}
-	if settled == nil {
-		h.happened("traffic to the stable version, canary to zero")
-	}
+	settled := h.settle(ctx)
 	if h.app.Application == nil || h.ledger == nil {
 		return Verdict{}, settled
 	}
@@ -144,6 +142,27 @@ func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
 		return h.before(settled)
 	}
 	return h.takeBack(ctx, open, isOpen, *v, settled)
+}
+
+// settle puts the traffic to rest, whatever state things are in. Only weights of
+// somebody else stay, if no rollout of ours can have met them.
+func (h *hook) settle(ctx context.Context) error {
+	if h.ledger != nil {
+		records, err := h.ledger.Records(ctx)
+		var foreign *k8s.WeightsError
+		if err == nil && len(release.Unfinished(records)) == 0 && errors.As(h.open(ctx), &foreign) {
+			h.say("the traffic stays as it is: %v", foreign)
+			return nil
+		}
+	}
+	if err := h.orAnyTarget(); err != nil {
+		return err
+	}
+	if err := h.target.Settle(ctx); err != nil {
+		return err
+	}
+	h.happened("traffic to the stable version, canary to zero")
+	return nil
 }
 
 // afterAll ends a sync that failed when the release was stable already: there is

@@ -159,8 +159,11 @@ func (h *hook) close() {
 }
 
 // open makes the target, with all its checks.
-func (h *hook) open(ctx context.Context) (err error) {
-	h.target, err = k8s.Open(ctx, h.rest, h.kubernetes())
+func (h *hook) open(ctx context.Context) error {
+	t, err := k8s.Open(ctx, h.rest, h.kubernetes())
+	if err == nil {
+		h.target = t
+	}
 	return err
 }
 

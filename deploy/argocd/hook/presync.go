@@ -71,7 +71,10 @@ func (h *hook) openOrFirst(ctx context.Context, records []release.Record) (first
 // Application.
 func (h *hook) checkNamespace() error {
 	if to := h.app.Spec.Destination.Namespace; to != "" && to != h.namespace() {
-		return &SettingsError{What: fmt.Sprintf("deploy.kubernetes.namespace is %s, the Application %s deploys into %s", h.namespace(), h.App, to)}
+		return &SettingsError{
+			What:   fmt.Sprintf("deploy.kubernetes.namespace is %s, the Application %s deploys into %s", h.namespace(), h.App, to),
+			Advice: "make sluice.yaml and spec.destination.namespace of the Application say the same, and render the manifests again",
+		}
 	}
 	return nil
 }
@@ -100,7 +103,10 @@ func (h *hook) nothing(ctx context.Context, why string) (Verdict, error) {
 // checkVersion refuses a release that the ledger could not name.
 func (h *hook) checkVersion() error {
 	if v := versionOf(h.Image); !release.ValidVersion(v) {
-		return &SettingsError{What: fmt.Sprintf("image %s has the tag %q, which is not a Semantic Versioning 2.0.0 version like 1.4.2", h.Image, v)}
+		return &SettingsError{
+			What:   fmt.Sprintf("image %s has the tag %q, which is not a Semantic Versioning 2.0.0 version like 1.4.2", h.Image, v),
+			Advice: "the tag is the version of the release: set tag and digest together",
+		}
 	}
 	return nil
 }

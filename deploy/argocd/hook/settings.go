@@ -62,12 +62,15 @@ func LoadFile(file string) (Settings, error) {
 }
 
 // SettingsError means that a hook was not told what it has to know.
-type SettingsError struct{ What string }
+type SettingsError struct{ What, Advice string }
 
 func (e *SettingsError) Error() string { return "settings: " + e.What }
 
-// Hint says where they come from.
+// Hint says what to do about it, or where settings come from.
 func (e *SettingsError) Hint() string {
+	if e.Advice != "" {
+		return e.Advice
+	}
 	return "the Jobs that sluice-argo render writes mount the ConfigMap NAME-sluice at /etc/sluice and set SLUICE_IMAGE, SLUICE_APP and SLUICE_APP_NAMESPACE; render them again"
 }
 
@@ -79,7 +82,10 @@ func (s Settings) check() error {
 	case s.Image == "":
 		return &SettingsError{What: "SLUICE_IMAGE is empty"}
 	case digestOf(s.Image) == "":
-		return &SettingsError{What: fmt.Sprintf("image %s has no digest: a tag alone can mean another image tomorrow (kustomize edit set image NAME=REPO:1.2.3@sha256:…)", s.Image)}
+		return &SettingsError{
+			What:   fmt.Sprintf("image %s has no digest: a tag alone can mean another image tomorrow", s.Image),
+			Advice: fmt.Sprintf("kustomize edit set image %s=REPOSITORY:1.2.3@sha256:…", s.service()),
+		}
 	}
 	return nil
 }

@@ -60,14 +60,20 @@ func (e *VerdictError) Hint() string { return e.Verdict.Hint }
 
 // failed reports whether the sync must not go on.
 func (v Verdict) failed() bool {
-	return v.cause != nil || v.Verdict != "" && v.Verdict != gate.Pass.String() || v.Trigger != ""
+	return v.cause != nil || v.stands()
+}
+
+// stands reports whether there is a verdict against the release, whatever went
+// wrong besides.
+func (v Verdict) stands() bool {
+	return v.Verdict != "" && v.Verdict != gate.Pass.String() || v.Trigger != ""
 }
 
 // Word is the verdict in one word: that of the gate, "rolled-back" where an
 // operator decided, "error" where a hook could not do its work.
 func (v Verdict) Word() string {
 	switch {
-	case v.cause != nil:
+	case v.cause != nil && !v.stands():
 		return "error"
 	case v.Verdict != "":
 		return v.Verdict
@@ -134,7 +140,7 @@ func (v Verdict) Sentence() string {
 
 func (v Verdict) eventReason() string {
 	switch {
-	case v.cause != nil:
+	case v.cause != nil && !v.stands():
 		return "SluiceError"
 	case v.failed():
 		return "SluiceRolledBack"
@@ -182,8 +188,15 @@ func (h *hook) complete(v Verdict, err error) Verdict {
 	v.Hook, v.Service, v.At = h.name, h.service(), h.now().UTC()
 	v.Image, v.Release = cmp.Or(v.Image, h.Image), cmp.Or(v.Release, versionOf(h.Image))
 	v.Revision, v.Gate, v.Operation = cmp.Or(v.Revision, h.app.revision()), h.gateDigest(), h.app.operation()
-	if err != nil {
-		v.cause, v.Reason, v.Hint = err, err.Error(), hintOf(err)
+	if err == nil {
+		return v
+	}
+	v.cause = err
+	switch text := oneLine(err.Error()); {
+	case !v.stands():
+		v.Reason, v.Hint = err.Error(), hintOf(err)
+	case !strings.Contains(oneLine(v.Reverted), text):
+		v.Reason += "; besides: " + text
 	}
 	return v
 }
