@@ -47,13 +47,12 @@ func (r Rollout) Canary(report string) ([]string, error) {
 	load := []string{"sluice", "load", "--rate", fmt.Sprint(r.Rate), r.URL}
 	script := "set -eu" + prepare +
 		"mkdir -p " + quote(report) + "\n" +
-		words(stable) + " >" + quote(report+"/stable.json") + "\n" +
+		words(stable) + " >" + quote(report+"/stable.json") + " || exit 2\n" +
 		words(load) + " >" + quote(report+"/load.txt") + " 2>&1 &\n" +
 		"load=$!\nstatus=0\n" +
 		words(canary) + " >" + quote(report+"/canary.json") + " || status=$?\n" +
-		"kill -INT $load\nwait $load || true\n" +
-		"sluice history >" + quote(report+"/history.txt") + "\n" +
-		"sluice down\nexit $status"
+		"kill -INT $load || true\nwait $load || true\n" +
+		"sluice down || true\nexit $status"
 	return []string{"sh", "-c", script}, nil
 }
 
@@ -67,7 +66,7 @@ func Rollback(to string) ([]string, error) {
 		}
 		args = append(args, "--to", to)
 	}
-	return []string{"sh", "-c", "set -eu" + prepare + "status=0\n" + words(args) + " || status=$?\nsluice down\nexit $status"}, nil
+	return []string{"sh", "-c", "set -eu" + prepare + "status=0\n" + words(args) + " || status=$?\nsluice down || true\nexit $status"}, nil
 }
 
 // Gate is the command that judges a recorded rollout again: the newest, or the
