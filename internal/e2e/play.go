@@ -86,11 +86,6 @@ func (l *lab) open(ctx context.Context, s *service) error {
 	if err := s.install(ctx, "1.0.0"); err != nil {
 		return err
 	}
-	if s == l.shop {
-		if err := l.probes(ctx); err != nil {
-			return err
-		}
-	}
 	if err := s.openTraffic(ctx); err != nil {
 		return fmt.Errorf("clients of %s: %w", s.name, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -93,42 +94,56 @@ func (m *maker) publicKey(name string) string {
 	return filepath.Join(m.dir(build{name: name}), "keys", "cosign.pub")
 }
 
-// make makes all releases, one after the other: they share a folder and its
-// locks. What was made before is checked and used again.
+// make makes all releases. Those of a service share a folder and its locks, so
+// they are made one after the other. What was made before is checked and used
+// again.
 func (m *maker) make(ctx context.Context, list []build) error {
-	m.digests = map[string]string{}
+	folders := map[string][]build{}
 	for _, b := range list {
-		if err := m.one(ctx, b); err != nil {
-			return err
-		}
-		layout, err := image.OpenLayout(filepath.Join(m.dir(b), "oci"))
-		if err != nil {
-			return err
-		}
-		if m.digests[b.key()], err = layout.Resolve(b.version); err != nil {
-			return err
-		}
+		folders[m.dir(b)] = append(folders[m.dir(b)], b)
 	}
-	return nil
+	var mu sync.Mutex
+	m.digests = map[string]string{}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, list := range folders {
+		group.Go(func() error {
+			for _, b := range list {
+				digest, err := m.one(ctx, b)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				m.digests[b.key()] = digest
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
-func (m *maker) one(ctx context.Context, b build) error {
+// one makes a release and returns the digest of its image.
+func (m *maker) one(ctx context.Context, b build) (digest string, err error) {
 	dir := m.dir(b)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making the folder of releases: %w", err)
+		return "", fmt.Errorf("making the folder of releases: %w", err)
 	}
 	file := filepath.Join(dir, "build-"+b.version+".yaml")
 	if err := os.WriteFile(file, m.recipe(b), 0o644); err != nil {
-		return fmt.Errorf("writing the recipe of a release: %w", err)
+		return "", fmt.Errorf("writing the recipe of a release: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, m.sluice, "publish", "-f", file, "--out", dir, "--version", b.version)
 	cmd.Env = append(os.Environ(), "NO_COLOR=1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("making release %s: %w:\n%s", b.key(), err, out.String())
+		return "", fmt.Errorf("making release %s: %w:\n%s", b.key(), err, out.String())
 	}
-	return nil
+	layout, err := image.OpenLayout(filepath.Join(dir, "oci"))
+	if err != nil {
+		return "", err
+	}
+	return layout.Resolve(b.version)
 }
 
 // recipe is the sluice.yaml of one version.

@@ -95,6 +95,11 @@ func (s *service) install(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
+	if s == s.shop { // the daemons come first: roles of the hooks are in their namespace
+		if err := s.probes(ctx); err != nil {
+			return err
+		}
+	}
 	if err := cluster.Apply(ctx, s.kube.rest, s.name, setup, s.gitSecrets()); err != nil {
 		return err
 	}
