@@ -147,7 +147,9 @@ func (r *remote) highest(suits *semver.Constraints) version {
 	return top
 }
 
-// resolve finds the tag that a constraint stands for, as Argo CD does.
+// resolve finds the tag that a constraint stands for, with the library that Argo CD
+// resolves it with. Its versions differ in one thing: whether a pre-release suits
+// when only a part of the constraint names one (>=1.0.0-0 <2); here it does.
 func (r *remote) resolve(target string) (version, error) {
 	suits, err := semver.NewConstraint(target)
 	if err != nil {

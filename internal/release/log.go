@@ -46,11 +46,14 @@ type fileLog struct{ *Ledger }
 func (l fileLog) Start(_ context.Context, r Rollout) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := started(&l.chain, r)
 	if err := l.chain.free(r); err != nil {
 		return 0, err
 	}
-	return e.ID, l.append(e)
+	e := started(&l.chain, r)
+	if err := l.append(e); err != nil {
+		return 0, err
+	}
+	return e.ID, nil
 }
 
 func (l fileLog) Finish(_ context.Context, id int, r Result) error { return l.Ledger.Finish(id, r) }
