@@ -108,7 +108,7 @@ func dashboard() board {
 	)
 	b.row("Probes",
 		chart("Not what was verified", "short", "1 where the kernel holds another program than the one that was verified.", query{Expr: "sluice_probe_mismatch", LegendFormat: "{{node}}"}),
-		chart("Coverage", "percentunit", "Measured, of what the probe knows of.", query{Expr: "sluice_probe_coverage_ratio", LegendFormat: "{{node}}"}),
+		chart("Coverage", "percentunit", "Measured, of what the probe knows of on the whole node. A TLS connection counts as one that is not.", query{Expr: "sluice_probe_coverage_ratio", LegendFormat: "{{node}}"}),
 		chart("Lost", "reqps", "", query{Expr: "rate(sluice_probe_requests_lost_total[$__rate_interval])", LegendFormat: "{{node}} requests"},
 			query{Expr: "rate(sluice_probe_connections_unmeasured_total[$__rate_interval])", LegendFormat: "{{node}} connections not readable"},
 			query{Expr: "rate(sluice_probe_connections_desynced_total[$__rate_interval])", LegendFormat: "{{node}} connections lost track of"}),

@@ -128,7 +128,13 @@ tests:
       - {series: 'sluice_probe_mismatch{node="b"}', values: '0x30 1x30'}
       - {series: 'sluice_probe_requests_lost_total{node="a"}', values: '0x60'}
       - {series: 'sluice_probe_requests_lost_total{node="b"}', values: '0x30 7x30'}
-      - {series: 'sluice_probe_coverage_ratio{node="a"}', values: '1x60'}
+      - {series: 'sluice_probe_connections_desynced_total{node="a"}', values: '0x60'}
+      - {series: 'sluice_probe_connections_desynced_total{node="b"}', values: '0+3x60'}
+      - {series: 'sluice_probe_connections_older_total{node="a"}', values: '0+1x60'}
+      - {series: 'sluice_probe_connections_older_total{node="b"}', values: '0x60'}
+      - {series: 'http_server_requests_started_total{node="a", server_address="10.0.0.1"}', values: '0+50x60'}
+      - {series: 'http_server_requests_started_total{node="a", server_address="10.0.0.2"}', values: '0+50x60'}
+      - {series: 'http_server_requests_started_total{node="b", server_address="10.0.0.3"}', values: '0+10x60'}
       - {series: 'sluice_probe_cpu_ratio{node="a"}', values: '0.01x60'}
       - {series: 'sluice_probe_cpu_ratio{node="b"}', values: '0.08x60'}
       - {series: 'sluice_probe_cpu_budget_ratio{node="a"}', values: '0.05x60'}
@@ -155,11 +161,13 @@ tests:
         exp_samples:
           - {labels: '{alertname="SluiceProbeNotReady", node="b"}', value: 1}
           - {labels: '{alertname="SluiceProbeOverBudget", node="b"}', value: 1}
+          - {labels: '{alertname="SluiceProbeCoverage", node="b"}', value: 1}
       - expr: count by (alertname, node, job_name) (ALERTS{alertstate="firing"})
         eval_time: 6m
         exp_samples:
           - {labels: '{alertname="SluiceProbeNotReady", node="b"}', value: 1}
           - {labels: '{alertname="SluiceProbeOverBudget", node="b"}', value: 1}
+          - {labels: '{alertname="SluiceProbeCoverage", node="b"}', value: 1}
           - {labels: '{alertname="SluiceProbeMismatch", node="b"}', value: 1}
           - {labels: '{alertname="SluiceProbeLosesRequests", node="b"}', value: 1}
           - {labels: '{alertname="SluiceReleaseStopped", job_name="shop-gate"}', value: 1}

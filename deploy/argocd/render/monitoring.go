@@ -49,6 +49,10 @@ type (
 	}
 )
 
+// missed is what a probe saw and could not measure, as the gate adds it up:
+// connections that speak TLS or something else are not the service's.
+const missed = `sum by (node) (increase(sluice_probe_requests_lost_total[5m]) + increase(sluice_probe_connections_desynced_total[5m]) + increase(sluice_probe_connections_older_total[5m]))`
+
 const dashboardFile = "sluice.dashboard.json"
 
 // monitoring is for a cluster with the Prometheus operator and Grafana's sidecar
@@ -99,9 +103,9 @@ func (s *service) rules() prometheusRule {
 				newAlert("SluiceProbeLosesRequests", `increase(sluice_probe_requests_lost_total[5m]) > 0`, "", "warning",
 					"The probe of node {{ $labels.node }} had no room for {{ $value | humanize }} requests.",
 					"Give the daemon more --workloads."),
-				newAlert("SluiceProbeCoverage", `sluice_probe_coverage_ratio < 0.99`, "5m", "warning",
-					"The probe of node {{ $labels.node }} measures {{ $value | humanizePercentage }} of what it knows of.",
-					"Services that speak TLS themselves or an unknown protocol cannot be measured."),
+				newAlert("SluiceProbeCoverage", missed+" / ("+missed+" + sum by (node) (increase(http_server_requests_started_total[5m]))) > 0.1", "1m", "warning",
+					"The probe of node {{ $labels.node }} misses {{ $value | humanizePercentage }} of what it should measure.",
+					"Beyond 10 % the gate does not trust the node. Connections older than the probe end at the next restart of their clients; HTTP/2 that it loses track of is a bug worth a report."),
 				newAlert("SluiceProbeOverBudget", `sluice_probe_cpu_ratio > sluice_probe_cpu_budget_ratio`, "1m", "warning",
 					"Measuring takes {{ $value | humanizePercentage }} of a core on node {{ $labels.node }}, more than it may.",
 					"The gate does not trust the node meanwhile. Raise --budget if that is what the traffic takes."),
