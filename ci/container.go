@@ -12,11 +12,14 @@ import (
 const (
 	workdir = "/src"
 	toolDir = "/sluice"
-	binary  = "/usr/local/bin/sluice"
+	onPath  = "/usr/local/bin/sluice"
 )
 
 // Command is the sluice command, built from source for the engine's platform.
 func (m *Sluice) Command() *dagger.File {
+	if m.Binary != nil {
+		return m.Binary
+	}
 	return m.golang().
 		WithMountedDirectory(toolDir, m.Tool).
 		WithWorkdir(toolDir).
@@ -47,7 +50,7 @@ func (m *Sluice) workbench(job toolbox.Job) *dagger.Container {
 	ctr := m.tools(m.golang(), job).
 		WithDirectory(workdir, m.Source).
 		WithWorkdir(workdir).
-		WithFile(binary, m.Command())
+		WithFile(onPath, m.Command(), dagger.ContainerWithFileOpts{Permissions: 0o755})
 	for _, v := range command.GitEnvironment() {
 		ctr = ctr.WithEnvVariable(v.Name, v.Value)
 	}

@@ -27,6 +27,8 @@ type Sluice struct {
 	// +private
 	Tool *dagger.Directory
 	// +private
+	Binary *dagger.File
+	// +private
 	Base *dagger.Container
 	// +private
 	Modules *dagger.Directory
@@ -47,6 +49,9 @@ func New(
 	// +defaultPath="/"
 	// +ignore=["*", "!go.mod", "!go.sum", "!app", "!bpf", "!cmd", "!deploy", "!internal", "!policies", "!sbom", "!tools", "deploy/argocd", "tools/cluster", "**/testdata"]
 	tool *dagger.Directory,
+	// The sluice command, if it is built already: bin/sluice (default: built from its source)
+	// +optional
+	binary *dagger.File,
 	// Image with Go that everything runs in: a reference, for example of a mirror (default: Debian's golang image, pinned by digest)
 	// +optional
 	base *dagger.Container,
@@ -84,8 +89,10 @@ func New(
 	} else if len(mods) == 0 {
 		return nil, errors.New("the source has no go.mod: give the folder of a Go module, for example --source=., or run go mod init in it")
 	}
-	if err := has(ctx, tool, "cmd/sluice/main.go", "--tool with a checkout of Sluice"); err != nil {
-		return nil, err
+	if binary == nil {
+		if err := has(ctx, tool, "cmd/sluice/main.go", "--tool with a checkout of Sluice, or --binary with the command"); err != nil {
+			return nil, err
+		}
 	}
 	switch {
 	case baseTarball != nil:
@@ -93,7 +100,7 @@ func New(
 	case base == nil:
 		base = dag.Container().From(toolbox.Base)
 	}
-	return &Sluice{Source: source, Tool: tool, Base: base, Modules: goModules, Proxy: goProxy, Commit: commit}, nil
+	return &Sluice{Source: source, Tool: tool, Binary: binary, Base: base, Modules: goModules, Proxy: goProxy, Commit: commit}, nil
 }
 
 // has says what would be right when a file is not in a folder.
