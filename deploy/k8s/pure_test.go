@@ -3,6 +3,7 @@ package k8s
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,44 @@ func TestThePatchIsOneWriteOfAllRules(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// FuzzRoute holds that no route of others makes us write an index that does not
+// exist, and that what we write is read as it was meant.
+func FuzzRoute(f *testing.F) {
+	f.Add(`{"spec":{"rules":[{"backendRefs":[{"name":"shop-stable","weight":100},{"name":"shop-canary","weight":0}]}]}}`, 250, true)
+	f.Add(`{"spec":{"rules":[{"matches":[{"headers":[{}]}],"backendRefs":[{"name":"shop-canary"}]},{"backendRefs":null}]}}`, 0, false)
+	f.Fuzz(func(t *testing.T, raw string, weight int, header bool) {
+		var r route
+		if json.Unmarshal([]byte(raw), &r) != nil {
+			return
+		}
+		s := Service{Name: "shop", Header: header}
+		if found, err := r.backends(s); err == nil {
+			_ = r.patch(found, traffic{})
+		}
+		pairs, err := r.pairs(s)
+		if err != nil {
+			return
+		}
+		to := traffic{weight: max(0, min(weight, full)), header: header}
+		for _, op := range r.patch(pairs, to) {
+			var rule, ref int
+			if n, _ := fmt.Sscanf(op.Path, "/spec/rules/%d/backendRefs/%d/weight", &rule, &ref); n < 2 {
+				continue
+			}
+			for i := range pairs {
+				if pairs[i].rule == rule {
+					w := op.Value.(int)
+					pairs[i].refs[ref].Weight = &w
+				}
+			}
+		}
+		now, ours := r.traffic(pairs)
+		if now.weight != to.weight || now.header != to.header || !ours {
+			t.Errorf("wrote %+v, read %+v (ours: %v)", to, now, ours)
+		}
+	})
 }
 
 func TestTrafficSaysPerCent(t *testing.T) {

@@ -16,14 +16,22 @@ const settling = time.Second
 // Start scales the canary to what its first weight needs and waits until its
 // pods are ready and in the endpoint slices. With a route it gets no traffic yet;
 // what a killed rollout left on it is taken off first. Without one its pods get
-// their share as they get ready. Errors: *NotReadyError, *ChangedError; after
-// either call Settle.
+// their share as they get ready. The context is that of the whole rollout: a
+// Shift ends with it too. Errors: *NotReadyError, *ChangedError; after either
+// call Settle.
 func (t *Target) Start(ctx context.Context, weight int) error {
+	t.rollout = ctx
 	if t.svc.Route {
 		calm, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
+		left := !t.traffic.rest()
 		if err := t.divide(calm, traffic{}); err != nil {
 			return err
+		}
+		if left { // its pods are needed as long as the gateway sends to them
+			if err := t.rested(calm); err != nil {
+				return fmt.Errorf("taking traffic off an earlier canary: %w", err)
+			}
 		}
 	}
 	n, err := t.need(ctx, weight)

@@ -63,8 +63,10 @@ type Target struct {
 	restarts map[string]int32 // of the canary's pods when it had started
 	gone     chan struct{}
 	look     sync.Once
-	life     context.Context //nolint:containedctx // ends with Close: Shift and Gone have no context of their own
-	end      context.CancelFunc
+	// Shift and Gone have no context of their own.
+	life    context.Context //nolint:containedctx // ends with Close
+	end     context.CancelFunc
+	rollout context.Context //nolint:containedctx // that of Start
 }
 
 // New prepares a target without asking the cluster anything. It is for Settle,
@@ -82,6 +84,7 @@ func New(cfg *rest.Config, s Service) (*Target, error) {
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	t := &Target{svc: s, api: a, id: hex.EncodeToString(id), replicas: -1, gone: make(chan struct{})}
 	t.life, t.end = context.WithCancel(context.Background())
+	t.rollout = t.life
 	return t, nil
 }
 

@@ -16,14 +16,16 @@ const (
 // Shift gives the canary a share of the new connections, in ten-thousandths.
 // More pods are ready before they get more traffic, and traffic is off before
 // there are fewer. All of it (canary.Full) leaves the weight of the last step:
-// the stable Deployment is promoted by the next wave of the sync. Errors:
-// *NotReadyError, and *ChangedError if somebody else moved traffic meanwhile.
+// the stable Deployment is promoted by the next wave of the sync. It gives up
+// when the context of Start ends. Errors: *NotReadyError, and *ChangedError if
+// somebody else moved traffic meanwhile.
 func (t *Target) Shift(weight int) error {
 	if weight >= full {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(t.life, t.svc.ready()+patience)
 	defer cancel()
+	defer context.AfterFunc(t.rollout, cancel)()
 	n, err := t.need(ctx, weight)
 	if err != nil {
 		return err
@@ -35,8 +37,8 @@ func (t *Target) Shift(weight int) error {
 	if err := t.unchanged(d); err != nil {
 		return err
 	}
-	if n > t.replicas {
-		if err := t.grow(ctx, n); err != nil {
+	if n > t.replicas || n > int(d.Status.ReadyReplicas) {
+		if err := t.grow(ctx, max(n, t.replicas)); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,8 @@
 package k8s
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -71,6 +73,33 @@ func TestARolloutByReplicas(t *testing.T) {
 	}
 	if err := target.Settle(ctx); err != nil {
 		t.Fatal(err)
+	}
+	w.atRest()
+}
+
+func TestAShiftThatLacksPodsMovesNothing(t *testing.T) {
+	w := newWorld(t, Service{Route: true, Ready: 3 * time.Second})
+	w.image("2")
+	w.quota(3)
+	target := w.open()
+	ctx, interrupt := context.WithCancel(t.Context())
+	if err := errors.Join(target.Start(ctx, 100), target.Shift(100)); err != nil {
+		t.Fatal(err)
+	}
+	var e *NotReadyError
+	if err := target.Shift(6000); !errors.As(err, &e) || e.Want != 2 || e.Have != 1 {
+		t.Errorf("got %v", err)
+	}
+	if got := w.weights(); got != "9900:100" {
+		t.Errorf("weights %s, want those of before", got)
+	}
+	time.AfterFunc(300*time.Millisecond, interrupt)
+	began := time.Now()
+	if err := target.Shift(7000); !errors.Is(err, context.Canceled) || time.Since(began) > 2*time.Second {
+		t.Errorf("an interrupted shift ends after %v: %v", time.Since(began), err)
+	}
+	if err := errors.Join(target.Isolate(), target.Settle(t.Context())); err != nil {
+		t.Error(err)
 	}
 	w.atRest()
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,6 +64,12 @@ func watchForAWhile(ctx context.Context, t *Target, cfg *rest.Config) error {
 	return err
 }
 
+// raced reports whether this binary has the race detector, which takes memory.
+func raced() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
 // cpu is what this process has used so far.
 func cpu() time.Duration {
 	var u syscall.Rusage
@@ -84,7 +92,7 @@ func TestWatchingFiftyPodsIsCheap(t *testing.T) {
 		t.Fatalf("%s: %v", out, err)
 	}
 	t.Logf("%d pods, one block a second: %.1f m CPU, %.1f MiB at its peak", c.Pods, c.Millicores, c.PeakMiB)
-	if c.Pods != 51 || c.Millicores > 50 || c.PeakMiB > 64 {
+	if c.Pods != 51 || c.Millicores > 50 || c.PeakMiB > 64 && !raced() {
 		t.Errorf("%+v; at most 50 m CPU and 64 MiB are allowed", c)
 	}
 }

@@ -47,11 +47,7 @@ func TestACanaryThatDoesNotStartSaysWhy(t *testing.T) {
 	}
 	t.Run("no pod may be made", func(t *testing.T) {
 		w.t, w.svc.Ready = t, 2*time.Second
-		w.plane.Apply(t, w.svc.Namespace, "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: full}\nspec: {hard: {pods: 2}}\n")
-		w.await("the quota counts", func() bool {
-			var q core.ResourceQuota
-			return w.admin.get(t.Context(), w.asAdmin().corePath("resourcequotas/full"), &q) == nil && !q.Status.Used.Pods().IsZero()
-		})
+		w.quota(2)
 		var e *NotReadyError
 		if err := w.open().Start(t.Context(), 100); !errors.As(err, &e) || !has(e.Why, "no pod could be made: pods ", "exceeded quota: full, requested: pods=1, used: pods=2, limited: pods=2") {
 			t.Errorf("got %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/internal/cluster"
@@ -135,6 +136,16 @@ func (w *world) remove(path string) {
 func (w *world) image(tag string) {
 	w.t.Helper()
 	w.patch("argocd-controller", w.asAdmin().deploymentPath("shop-canary"), `{"spec":{"template":{"spec":{"$patch":"","containers":[{"name":"shop","image":"example.com/shop:`+tag+`","ports":[{"name":"http","containerPort":8080}]}]}}}}`)
+}
+
+// quota lets no more than so many pods be made.
+func (w *world) quota(pods int) {
+	w.t.Helper()
+	w.plane.Apply(w.t, w.svc.Namespace, fmt.Sprintf("apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: full}\nspec: {hard: {pods: %d}}\n", pods))
+	w.await("the quota counts", func() bool {
+		var q core.ResourceQuota
+		return w.admin.get(w.t.Context(), w.asAdmin().corePath("resourcequotas/full"), &q) == nil && !q.Status.Used.Pods().IsZero()
+	})
 }
 
 // untouched checks that the stable Deployment is as git has it.
