@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,13 @@ var calls = map[string]struct {
 			"http://127.0.0.1:8080/", 200, nil, nil, nil)
 		if err == nil && (r.Verdict != "fail" || r.Outcome != "rolled-back" || r.Status != 1 || len(r.Steps) != 1) {
 			err = errors.New("verdict " + r.Verdict + ", outcome " + r.Outcome)
+		}
+		return err
+	}},
+	"pipeline": {map[string]any{"contents": strings.Replace(rollout, "{", `{"result":{"version":"v1.1.0"},`, 1), "stdout": "same bytes\n"}, func(ctx context.Context, m *Sluice) error {
+		r, err := m.Pipeline(ctx, "v1.1.0", "v0.0.0", nil, nil, "http://127.0.0.1:8080/", 200, secret("key"), secret("passphrase"), file("cosign.pub"))
+		if err == nil && (len(r.Steps) != 3 || r.Steps[0].Summary != "same bytes") {
+			err = fmt.Errorf("steps %v", r.Steps)
 		}
 		return err
 	}},

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// fragment begins a step that is not there in an answer.
+const fragment = "... on "
+
 // field is one step of a request: container, from(address:"golang").
 type field struct{ name, args string }
 
@@ -20,6 +23,9 @@ func parse(query string) ([]field, error) {
 			return nil, fmt.Errorf("query %q: a field has no name", query)
 		}
 		f := field{name: strings.TrimSpace(rest[:end])}
+		if strings.Contains(f.name, " ") && !strings.HasPrefix(f.name, fragment) {
+			return nil, fmt.Errorf("query %q: %q is more than one field", query, f.name)
+		}
 		rest = rest[end:]
 		if strings.HasPrefix(rest, "(") {
 			n := closing(rest)

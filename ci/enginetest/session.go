@@ -114,8 +114,8 @@ func (r *Recorder) answer(chain []field) (any, error) {
 // nest puts a value where the client looks for it.
 func nest(chain []field, value any) any {
 	for i := len(chain) - 1; i >= 0; i-- {
-		if strings.HasPrefix(chain[i].name, "... on ") {
-			continue // is not there in an answer
+		if strings.HasPrefix(chain[i].name, fragment) {
+			continue
 		}
 		value = map[string]any{chain[i].name: value}
 	}
