@@ -6,7 +6,8 @@
 //
 //	dagger call build --version v1.2.0 export --path bin
 //	dagger call canary --stable-version v1.0.0 --version v1.1.0 verdict
-//	dagger call --base golang:1.26 --go-proxy http://10.0.0.1:3000 pipeline --version v1.2.0 steps
+//	dagger call --base golang:1.26 --go-proxy http://10.0.0.1:3000 run --version v1.2.0 verdict
+//	dagger call --base-tarball golang.tar --go-modules ~/go/pkg/mod/cache/download build
 //	dagger check
 package main
 

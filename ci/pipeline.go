@@ -12,9 +12,9 @@ import (
 	"dagger/sluice/toolbox"
 )
 
-// Pipeline does everything for a version: build twice and compare, pack, SBOMs, image, sign, policy, publish, and a canary beside the stable version. The result of each step is a value.
+// Run does everything for a version: build twice and compare, pack, SBOMs, image, sign, policy, publish, and a canary beside the stable version. The result of each step is a value.
 // +cache="session"
-func (m *Sluice) Pipeline(
+func (m *Sluice) Run(
 	ctx context.Context,
 	// Version of the release, for example v1.2.0
 	version string,
@@ -63,6 +63,40 @@ func (m *Sluice) Pipeline(
 	}
 	r.Steps = append(append([]Step{reproduced}, steps(rel.Steps)...), r.Steps...)
 	return r, nil
+}
+
+// Pipeline is run by its other name: the command of Dagger v0.21 hides a function of this name at the root, so there it is dagger call sluice pipeline.
+// +cache="session"
+func (m *Sluice) Pipeline(
+	ctx context.Context,
+	// Version of the release, for example v1.2.0
+	version string,
+	// Version that serves before it
+	// +default="v0.0.0"
+	stableVersion string,
+	// Source of the stable version (default: the same source)
+	// +optional
+	stable *dagger.Directory,
+	// NAME=VALUE for the new version
+	// +optional
+	env []string,
+	// Where the requests go: deploy.local.listen of sluice.yaml
+	// +default="http://127.0.0.1:8080/"
+	url string,
+	// Requests a second
+	// +default=200
+	rate int,
+	// Private key (cosign.key), for example file:cosign.key
+	// +optional
+	key *dagger.Secret,
+	// Passphrase of the key, for example env:SLUICE_PASSPHRASE
+	// +optional
+	passphrase *dagger.Secret,
+	// Public key (cosign.pub)
+	// +optional
+	publicKey *dagger.File,
+) (*Rollout, error) {
+	return m.Run(ctx, version, stableVersion, stable, env, url, rate, key, passphrase, publicKey)
 }
 
 // Synced is how an application of Argo CD ended.
