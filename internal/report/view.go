@@ -136,6 +136,8 @@ func because(t release.Trigger) string {
 		return "A signature is missing or wrong. "
 	case release.Crash:
 		return "A process died. "
+	case release.Death:
+		return "Sluice itself died, which says nothing about it. "
 	case release.Operator:
 		return "An operator asked for it. "
 	}
