@@ -81,10 +81,10 @@ func (l *lab) build(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.maker.make(ctx, builds()); err != nil {
+	if err := l.maker.make(ctx, recipes()); err != nil {
 		return err
 	}
-	l.say("%d releases are made", len(builds()))
+	l.say("%d releases are made", len(recipes()))
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (l *lab) fill(ctx context.Context) error {
 	if err := l.ship(ctx, address); err != nil {
 		return err
 	}
-	if err := l.maker.publish(ctx, builds(), address); err != nil {
+	if err := l.maker.publish(ctx, recipes(), address); err != nil {
 		return err
 	}
 	l.say("images are in the registry")

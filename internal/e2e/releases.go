@@ -16,11 +16,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluice-cd/sluice/internal/build"
 	"github.com/sluice-cd/sluice/internal/image"
 )
 
-// A build is one version of a service.
-type build struct {
+// A recipe is one version of a service.
+type recipe struct {
 	name    string // of the service; a release is signed under it
 	version string
 	env     map[string]string // knobs of the service, on top of the usual ones
@@ -41,10 +42,10 @@ var (
 	failing = map[string]string{"SHOP_ERROR_RATIO": "0.1"}
 )
 
-// builds are all versions that scenarios ship. Each ships its own, because a
+// recipes are all versions that scenarios ship. Each ships its own, because a
 // verdict is never asked for twice.
-func builds() (list []build) {
-	list = []build{
+func recipes() (list []recipe) {
+	list = []recipe{
 		{name: "shop", version: "1.2.0", env: slow},
 		{name: "shop", version: "1.3.0", env: failing},
 		{name: "shop", version: "1.4.0", bare: true},
@@ -60,15 +61,15 @@ func builds() (list []build) {
 		"tags": "1.0.0 1.2.0",
 	} {
 		for v := range strings.FieldsSeq(versions) {
-			list = append(list, build{name: name, version: v})
+			list = append(list, recipe{name: name, version: v})
 		}
 	}
-	slices.SortFunc(list, func(a, b build) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.version, b.version)) })
+	slices.SortFunc(list, func(a, b recipe) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.version, b.version)) })
 	return list
 }
 
 // key names a version of a service.
-func (b build) key() string { return b.name + " " + b.version }
+func (r recipe) key() string { return r.name + " " + r.version }
 
 // maker makes images of the sample service with the sluice command, as the
 // pipeline of a team would, and publishes them in the cluster's registry.
@@ -78,11 +79,11 @@ type maker struct {
 	out    string // where releases are kept, also for the next time
 	say    func(string, ...any)
 
-	digests map[string]string // by key of a build
+	digests map[string]string // by key of a recipe
 }
 
 // dir is where the releases of a service by one signer are.
-func (m *maker) dir(b build) string {
+func (m *maker) dir(b recipe) string {
 	if b.foreign {
 		return filepath.Join(m.out, "foreign", b.name)
 	}
@@ -91,14 +92,18 @@ func (m *maker) dir(b build) string {
 
 // publicKey is the key that the cluster trusts for a service.
 func (m *maker) publicKey(name string) string {
-	return filepath.Join(m.dir(build{name: name}), "keys", "cosign.pub")
+	return filepath.Join(m.dir(recipe{name: name}), "keys", "cosign.pub")
 }
 
 // make makes all releases. Those of a service share a folder and its locks, so
 // they are made one after the other. What was made before is checked and used
 // again.
-func (m *maker) make(ctx context.Context, list []build) error {
-	folders := map[string][]build{}
+func (m *maker) make(ctx context.Context, list []recipe) error {
+	from, err := m.from(ctx)
+	if err != nil {
+		return err
+	}
+	folders := map[string][]recipe{}
 	for _, b := range list {
 		folders[m.dir(b)] = append(folders[m.dir(b)], b)
 	}
@@ -108,7 +113,7 @@ func (m *maker) make(ctx context.Context, list []build) error {
 	for _, list := range folders {
 		group.Go(func() error {
 			for _, b := range list {
-				digest, err := m.one(ctx, b)
+				digest, err := m.one(ctx, b, from)
 				if err != nil {
 					return err
 				}
@@ -122,32 +127,56 @@ func (m *maker) make(ctx context.Context, list []build) error {
 	return group.Wait()
 }
 
+// from names everything that a release is made from, but for its recipe: the
+// sources and the command. Releases made from the same need not be made again.
+func (m *maker) from(ctx context.Context) (string, error) {
+	inputs, err := build.Inputs(ctx, build.Options{
+		Dir: m.root, Main: "./app", Version: "v0", Tags: []string{"grpcnotrace"}, Platforms: []build.Platform{{OS: "linux", Arch: "amd64"}},
+	})
+	if err != nil {
+		return "", err
+	}
+	command, _, err := build.Digest(m.sluice)
+	if err != nil {
+		return "", fmt.Errorf("looking at the command: %w", err)
+	}
+	return inputs + " " + command, nil
+}
+
 // one makes a release and returns the digest of its image.
-func (m *maker) one(ctx context.Context, b build) (digest string, err error) {
-	dir := m.dir(b)
+func (m *maker) one(ctx context.Context, r recipe, from string) (digest string, err error) {
+	dir := m.dir(r)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("making the folder of releases: %w", err)
 	}
-	file := filepath.Join(dir, "build-"+b.version+".yaml")
-	if err := os.WriteFile(file, m.recipe(b), 0o644); err != nil {
-		return "", fmt.Errorf("writing the recipe of a release: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, m.sluice, "publish", "-f", file, "--out", dir, "--version", b.version)
-	cmd.Env = append(os.Environ(), "NO_COLOR=1")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("making release %s: %w:\n%s", b.key(), err, out.String())
-	}
+	file, text := filepath.Join(dir, "build-"+r.version+".yaml"), append(m.settings(r), "# from "+from+"\n"...)
 	layout, err := image.OpenLayout(filepath.Join(dir, "oci"))
 	if err != nil {
 		return "", err
 	}
-	return layout.Resolve(b.version)
+	if before, err := os.ReadFile(file); err == nil && bytes.Equal(before, text) {
+		if digest, err := layout.Resolve(r.version); err == nil {
+			return digest, nil
+		}
+	}
+	if err := os.WriteFile(file+".tmp", text, 0o644); err != nil {
+		return "", fmt.Errorf("writing the recipe of a release: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, m.sluice, "publish", "-f", file+".tmp", "--out", dir, "--version", r.version)
+	cmd.Env = append(os.Environ(), "NO_COLOR=1")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("making release %s: %w:\n%s", r.key(), err, out.String())
+	}
+	if err := os.Rename(file+".tmp", file); err != nil {
+		return "", fmt.Errorf("keeping the recipe of a release: %w", err)
+	}
+	return layout.Resolve(r.version)
 }
 
-// recipe is the sluice.yaml of one version.
-func (m *maker) recipe(b build) []byte {
+// settings is the sluice.yaml by which one version is made.
+func (m *maker) settings(b recipe) []byte {
 	env := knobs()
 	for k, v := range b.env {
 		env[k] = v
@@ -160,7 +189,7 @@ func (m *maker) recipe(b build) []byte {
 
 // publish sends all releases to a registry: the signed ones with what proves
 // them, the bare ones alone.
-func (m *maker) publish(ctx context.Context, list []build, registry string) error {
+func (m *maker) publish(ctx context.Context, list []recipe, registry string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
 	for _, b := range list {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -46,23 +45,6 @@ func (r *repo) git(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("git %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
 	}
 	return strings.TrimSpace(stdout.String()), nil
-}
-
-// write puts files into the work tree, in place of what was in the folder.
-func (r *repo) write(folder string, files map[string][]byte) error {
-	if err := os.RemoveAll(filepath.Join(r.dir, folder)); err != nil {
-		return fmt.Errorf("emptying %s: %w", folder, err)
-	}
-	for name, text := range files {
-		path := filepath.Join(r.dir, folder, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("writing manifests: %w", err)
-		}
-		if err := os.WriteFile(path, text, 0o644); err != nil {
-			return fmt.Errorf("writing manifests: %w", err)
-		}
-	}
-	return nil
 }
 
 // pull takes over what others, Sluice among them, have pushed.

@@ -152,7 +152,7 @@ func noTraffic(ctx context.Context, s *service, r *result) error {
 	if r.Verdict != "no-data" && r.Verdict != "inconclusive" {
 		err = errors.Join(err, fmt.Errorf("the verdict is %q, without a single request: %s", r.Verdict, t.app))
 	}
-	if r.ToVerdict != nil && *r.ToVerdict < 40 {
+	if r.ToVerdict != nil && *r.ToVerdict < 60 {
 		err = errors.Join(err, fmt.Errorf("it was given up after %.0f s, before the deadline", *r.ToVerdict))
 	}
 	return err
@@ -238,8 +238,7 @@ func twoReleases(ctx context.Context, s *service, r *result) error {
 
 // tagConstraint lets an Application follow tags.
 func tagConstraint(ctx context.Context, s *service, r *result) error {
-	t, err := s.stopped(ctx, "1.1.0", "fail", r, nil)
-	if err != nil {
+	if _, err := s.stopped(ctx, "1.1.0", "fail", r, nil); err != nil {
 		return err
 	}
 	tags, err := s.repo.git(ctx, "tag", "--list", "--sort=v:refname")
@@ -247,7 +246,8 @@ func tagConstraint(ctx context.Context, s *service, r *result) error {
 		return err
 	}
 	s.say("  tags: %q", tags)
-	if t, err = s.try(ctx, "1.2.0", nil); err != nil {
+	t, err := s.try(ctx, "1.2.0", nil)
+	if err != nil {
 		return err
 	}
 	return t.promoted(ctx)

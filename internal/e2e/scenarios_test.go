@@ -17,7 +17,7 @@ import (
 
 func TestNoVersionIsShippedTwiceAndNoScenarioHasTwoNames(t *testing.T) {
 	seen := map[string]bool{}
-	for _, b := range builds() {
+	for _, b := range recipes() {
 		if seen[b.key()] {
 			t.Errorf("%s is made twice", b.key())
 		}
@@ -41,8 +41,8 @@ func TestSettingsAreValid(t *testing.T) {
 		"web":  (&service{lab: l, name: "web", route: true}).settings(),
 		"tags": (&service{lab: l, name: "tags", revision: "1.*"}).settings(),
 	}
-	for _, b := range builds() {
-		files["recipe of "+b.key()] = m.recipe(b)
+	for _, b := range recipes() {
+		files["recipe of "+b.key()] = m.settings(b)
 	}
 	for name, text := range files {
 		file := filepath.Join(t.TempDir(), "sluice.yaml")

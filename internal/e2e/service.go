@@ -23,13 +23,14 @@ type service struct {
 	good     string // version that serves
 }
 
-// plan of every rollout: short, for there are many.
+// plan of every rollout: short, for there are many; and a gate that takes into
+// account that dozens of processes share the processors with the service.
 const plan = `  canary:
     steps: [{weight: 25%, min: 2s}, {weight: 50%, min: 2s}]
     warmup: 1s
-    deadline: 40s
+    deadline: 60s
     block: 1s
-  gate: {tolerance: 30%, pass_tolerance: 20%}
+  gate: {tolerance: 50%, pass_tolerance: 30%, odds_ratio: 3}
 `
 
 // settings is the sluice.yaml of the service.
@@ -63,7 +64,7 @@ func (s *service) folder() string { return "deploy/" + s.name }
 
 // image is the reference of a version, with its digest.
 func (s *service) image(version string) string {
-	return fmt.Sprintf("%s/%s:%s@%s", s.info.Registry, s.name, version, s.maker.digests[build{name: s.name, version: version}.key()])
+	return fmt.Sprintf("%s/%s:%s@%s", s.info.Registry, s.name, version, s.maker.digests[recipe{name: s.name, version: version}.key()])
 }
 
 // host is the name that clients ask the gateway for.

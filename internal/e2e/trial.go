@@ -163,10 +163,11 @@ func (t *trial) readRecord(ctx context.Context) error {
 
 // promoted checks that the release serves, all of it, and that no client noticed.
 func (t *trial) promoted(ctx context.Context) error {
-	var errs []error
 	if t.app.Phase != "Succeeded" {
-		errs = append(errs, fmt.Errorf("the sync ended %s: %s", t.app.Phase, t.app))
+		// Whatever the reason, the next scenario needs a cluster at rest.
+		return errors.Join(fmt.Errorf("the sync ended %s: %s", t.app.Phase, t.app), t.service.takeBackByHand(ctx, t.good))
 	}
+	var errs []error
 	if t.record == nil || t.record.Outcome != release.Promoted {
 		errs = append(errs, fmt.Errorf("the ledger does not say that it was promoted: %+v", t.record))
 	}
