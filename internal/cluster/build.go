@@ -32,16 +32,16 @@ const (
 )
 
 var tools = map[string]tool{
-	"etcd":                    {"etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "-s -w", "1 minute"},
-	"kube-apiserver":          {"kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", kubernetesFlags, "4 minutes"},
-	"kube-controller-manager": {"kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes", kubernetesFlags, "2 minutes"},
-	"kube-scheduler":          {"kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", kubernetesFlags, "1 minute"},
-	"kubelet":                 {"kubernetes", "k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes", kubernetesFlags, "2 minutes"},
-	"kube-proxy":              {"kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", "k8s.io/kubernetes", kubernetesFlags, "1 minute"},
-	"kubectl":                 {"kubernetes", "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", kubernetesFlags, "1 minute"},
-	"kustomize":               {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "-s -w", "1 minute"},
-	"argocd":                  {"argocd", "github.com/argoproj/argo-cd/v2/cmd", "github.com/argoproj/argo-cd/v2", argoFlags, "8 minutes"},
-	"traefik":                 {"traefik", "github.com/traefik/traefik/v3/cmd/traefik", "github.com/traefik/traefik/v3", "-s -w", "10 minutes"},
+	"etcd":                    {"etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3", "-s -w", "half a minute"},
+	"kube-apiserver":          {"kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes", kubernetesFlags, "3 minutes"},
+	"kube-controller-manager": {"kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager", "k8s.io/kubernetes", kubernetesFlags, "1 minute"},
+	"kube-scheduler":          {"kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "k8s.io/kubernetes", kubernetesFlags, "10 seconds"},
+	"kubelet":                 {"kubernetes", "k8s.io/kubernetes/cmd/kubelet", "k8s.io/kubernetes", kubernetesFlags, "20 seconds"},
+	"kube-proxy":              {"kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", "k8s.io/kubernetes", kubernetesFlags, "10 seconds"},
+	"kubectl":                 {"kubernetes", "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", kubernetesFlags, "half a minute"},
+	"kustomize":               {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "-s -w", "10 seconds"},
+	"argocd":                  {"argocd", "github.com/argoproj/argo-cd/v2/cmd", "github.com/argoproj/argo-cd/v2", argoFlags, "5 minutes"},
+	"traefik":                 {"traefik", "github.com/traefik/traefik/v3/cmd/traefik", "github.com/traefik/traefik/v3", "-s -w", "7 minutes"},
 }
 
 // Binary returns the path of a program, which is built first if it was not

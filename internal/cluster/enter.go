@@ -34,19 +34,36 @@ func (i *Info) DialContext(ctx context.Context, network, address string) (net.Co
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() {
-		// The thread is not given back: it ends with the goroutine, in a network
-		// that nobody else should find himself in.
-		runtime.LockOSThread()
+	onOwnThread(func() {
 		if err := i.join("net"); err != nil {
 			done <- result{nil, err}
 			return
 		}
 		conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, address)
 		done <- result{conn, err}
-	}()
+	})
 	r := <-done
 	return r.conn, r.err
+}
+
+// onOwnThread runs f on a thread that is not given back: it ends with f, in
+// namespaces where nobody else should find himself.
+func onOwnThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != os.Getpid() {
+			f()
+			return
+		}
+		// The first thread of a process never ends: keep it until another has begun.
+		defer runtime.UnlockOSThread()
+		begun := make(chan struct{})
+		onOwnThread(func() {
+			close(begun)
+			f()
+		})
+		<-begun
+	}()
 }
 
 // RestartAPI kills kube-apiserver, as a crash would, and returns when it answers
@@ -121,11 +138,10 @@ func (i *Info) Run(ctx context.Context, cmd *exec.Cmd) error {
 	cmd.Dir = orDefault(cmd.Dir, wd)
 	started := make(chan error, 1)
 	ended := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // as in DialContext
+	onOwnThread(func() {
 		started <- i.startInside(cmd, int(group.Fd()))
 		<-ended
-	}()
+	})
 	defer close(ended)
 	if err := <-started; err != nil {
 		return err

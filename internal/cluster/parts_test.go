@@ -7,9 +7,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
@@ -73,6 +75,20 @@ func TestACommandNeedsACluster(t *testing.T) {
 	if _, err := info.DialContext(t.Context(), "tcp", "127.0.0.1:1"); !errors.Is(err, ErrDown) {
 		t.Errorf("dialled: %v", err)
 	}
+}
+
+func TestTheFirstThreadIsNotGivenAway(t *testing.T) {
+	var all sync.WaitGroup
+	for range 200 {
+		all.Add(1)
+		onOwnThread(func() {
+			defer all.Done()
+			if unix.Gettid() == os.Getpid() {
+				t.Error("this thread would stay where it went for ever")
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestWhatFits(t *testing.T) {
