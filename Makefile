@@ -24,6 +24,7 @@ demo: setup-demo build ## ship five releases of the sample service under load (n
 
 .PHONY: test
 test: setup-test build check ## run every check and test (kernel tests need root)
+	$(GO) run ./internal/cluster/cmd build
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race ./..."; (cd $$m && CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...); done
 
 .PHONY: check
@@ -33,6 +34,14 @@ check: lint generate-check ## what needs no root: gofumpt, vet, staticcheck, act
 .PHONY: kernels
 kernels: setup-kernels ## try every eBPF object on Linux 5.10 to the newest, in virtual machines (3 minutes)
 	$(GO) run ./internal/kernels -compare
+
+.PHONY: e2e
+e2e: setup-e2e ## release into a real Kubernetes with Argo CD, in namespaces of its own (needs root; 20 minutes the first time)
+	$(GO) run ./internal/e2e
+
+.PHONY: images
+images: ## make the images of sluice-argo and sluice-probe in out/images, or push them to REGISTRY
+	$(GO) run ./internal/ship $(if $(REGISTRY),-registry $(REGISTRY))
 
 .PHONY: sync
 sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (REVISION=…; KUBECONFIG, or its content in KUBECONFIG_DATA)
@@ -55,11 +64,13 @@ generate: ## compile the eBPF objects and write generated files again (needs cla
 generate-check: generate ## fail if a generated file is not what its source makes
 	@git diff --exit-code --stat -- '*.o' '*_bpfel*.go' '*.h' docs/sluice.schema.json || { echo "generated files differ from their sources: run make generate and commit" >&2; exit 1; }
 
-.PHONY: setup-demo setup-test setup-kernels
+.PHONY: setup-demo setup-test setup-kernels setup-e2e
 setup-demo:
 	@tools/setup.sh demo
 setup-test:
 	@tools/setup.sh test
+setup-e2e:
+	@tools/setup.sh e2e
 setup-kernels:
 	@tools/setup.sh kernels
 
