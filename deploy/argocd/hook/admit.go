@@ -44,7 +44,7 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 		return release.Rollout{}, v, err
 	}
 	for _, line := range e.Checked {
-		h.say("%s", line)
+		h.say("verified: %s", line)
 	}
 	return release.Rollout{Object: string(e.Object), Commit: e.Commit, Digest: e.Manifest}, Verdict{}, nil
 }
