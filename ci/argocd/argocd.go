@@ -194,7 +194,7 @@ func (c *Client) do(ctx context.Context, method, address string, in, out any) er
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	if resp.StatusCode >= 500 {
-		return fmt.Errorf("Argo CD answers %d: %s", resp.StatusCode, message(raw))
+		return fmt.Errorf("asking Argo CD: it answers %d: %s", resp.StatusCode, message(raw))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return &refusedError{resp.StatusCode, message(raw)}
