@@ -18,7 +18,8 @@ func rollbackCommand() *cobra.Command {
 		Use: "rollback", Short: "Go back to the version before, or to a named one", Args: cobra.NoArgs,
 		Long: `Rollback starts the version that served before (or --to one that was promoted
 once), verifies it like any release, gives it all new connections, and drains
-and ends the version that serves now. The ledger records who took back what.`,
+and ends the version that serves now. The ledger records who took back what.
+In a cluster (deploy.target: kubernetes) it is sluice-argo rollback.`,
 		Example: `  sluice rollback
   sluice rollback --to v1.1.0`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,6 +29,9 @@ and ends the version that serves now. The ledger records who took back what.`,
 			}
 			cfg, out, err := o.config()
 			if err != nil {
+				return err
+			}
+			if done, err := inCluster(cmd, cfg, rollbackFlags(o, to, dryRun)...); done {
 				return err
 			}
 			p := newProgress(cmd.ErrOrStderr())
@@ -55,6 +59,19 @@ and ends the version that serves now. The ledger records who took back what.`,
 	cmd.Flags().StringVar(&to, "to", "", "version to go back to (default: the one that served before)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
+}
+
+// rollbackFlags are the same for sluice-argo. It goes back to the version before
+// only: which commit had an older one, git knows better.
+func rollbackFlags(o options, to string, dryRun bool) []string {
+	flags := []string{"--file", o.file, "--output", o.format}
+	if to != "" {
+		flags = append(flags, "--to", to)
+	}
+	if dryRun {
+		flags = append(flags, "--dry-run")
+	}
+	return flags
 }
 
 func downCommand() *cobra.Command {
@@ -109,6 +126,9 @@ func statusCommand() *cobra.Command {
 			}
 			cfg, _, err := o.config()
 			if err != nil {
+				return err
+			}
+			if done, err := inCluster(cmd, cfg, "--file", o.file, "--output", o.format); done {
 				return err
 			}
 			st, err := local.Look(cfg.Name)
