@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"k8s.io/client-go/rest"
-
-	"net/netip"
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/deploy/canary"
