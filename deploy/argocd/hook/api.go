@@ -38,6 +38,7 @@ type api struct{ dynamic.Interface }
 func newAPI(cfg *rest.Config) (*api, error) {
 	cfg = rest.CopyConfig(cfg)
 	cfg.Timeout = 5 * time.Second // of one try
+	cfg.WarningHandler = rest.NoWarnings{}
 	d, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("preparing a client of the API server: %w", err)

@@ -89,6 +89,7 @@ func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator s
 		return v, err
 	}
 	h.happened("traffic to the stable version, canary to zero after %v", h.now().Sub(begin).Round(time.Millisecond))
+	v.Result = &release.Result{Timeline: release.Timeline{Verdict: begin, Traffic: h.now()}}
 	v, err := h.takeBack(ctx, open, true, v, nil)
 	return v, errors.Join(err, h.tell(ctx, v))
 }
