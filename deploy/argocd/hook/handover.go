@@ -103,7 +103,7 @@ func (h *hook) configMap(o Handover) (*core.ConfigMap, error) {
 		}
 		m.Data[key] = string(raw)
 	}
-	looks, err := squeeze(o.Looks)
+	looks, err := squeeze(o.Looks, mostLooks)
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +111,9 @@ func (h *hook) configMap(o Handover) (*core.ConfigMap, error) {
 	return m, nil
 }
 
-// squeeze packs looks. Of more than fit, the first half is left out again and
+// squeeze packs looks into that many bytes. Of more than fit, the first half is left out again and
 // again: the last ones are what decided.
-func squeeze(looks []canary.Look) ([]byte, error) {
+func squeeze(looks []canary.Look, most int) ([]byte, error) {
 	for {
 		raw, err := verdict.EncodeLooks(looks)
 		if err != nil {
@@ -123,7 +123,7 @@ func squeeze(looks []canary.Look) ([]byte, error) {
 		z := gzip.NewWriter(&packed)
 		_, _ = z.Write(raw) // into memory: it cannot fail
 		_ = z.Close()
-		if packed.Len() <= mostLooks {
+		if packed.Len() <= most {
 			return packed.Bytes(), nil
 		}
 		looks = looks[len(looks)/2:]
