@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "unique": unique, "freeport": freeport, "expand": expand, "background": background,
-			"ends": ends, "await": await, "answers": answers, "gone": gone, "flip": flip, "tmpfs": tmpfs, "listen": listen, "jq": jq,
+			"ends": ends, "await": await, "answers": answers, "gone": gone, "flip": flip, "tmpfs": tmpfs, "listen": listen, "jq": jq, "variable": variable,
 		},
 	})
 }
@@ -291,4 +291,9 @@ func jq(ts *testscript.TestScript, neg bool, args []string) {
 	if ok := got == args[2] || args[2] == ">0" && number && f > 0; ok == neg {
 		ts.Fatalf("%s is %s, want %s", args[1], got, args[2])
 	}
+}
+
+// variable NAME FILE puts the content of a file into a variable.
+func variable(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], ts.ReadFile(args[1]))
 }

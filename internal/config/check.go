@@ -87,6 +87,7 @@ func (c *Config) checkService(fault faultFunc) {
 }
 
 func (c *Config) checkSupplyChain(fault faultFunc, p *problems) {
+	fault(!envForm.MatchString(c.Sign.KeyEnv), "sign.key_env", "%q is not the name of an environment variable; the key itself does not belong in this file", c.Sign.KeyEnv)
 	fault(!envForm.MatchString(c.Sign.PassphraseEnv), "sign.passphrase_env",
 		"%q is not the name of an environment variable; the passphrase itself does not belong in this file", c.Sign.PassphraseEnv)
 	r := c.Publish.Registry

@@ -84,6 +84,8 @@ type Service struct {
 type Sign struct {
 	// Private key (cosign's encrypted PEM), relative to this file.
 	Key string `json:"key,omitempty"`
+	// Name of the environment variable that holds the private key itself, for machines without files of their own. A file in key comes before it.
+	KeyEnv string `json:"key_env" default:"SLUICE_KEY"`
 	// Public key (PEM), relative to this file. Left out: the one that belongs to the private key.
 	PublicKey string `json:"public_key,omitempty"`
 	// Name of the environment variable that holds the passphrase of the private key.

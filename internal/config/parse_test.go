@@ -57,6 +57,7 @@ func TestMinimalFileIsComplete(t *testing.T) {
   "stop": "10s"
  },
  "sign": {
+  "key_env": "SLUICE_KEY",
   "passphrase_env": "SLUICE_PASSPHRASE"
  },
  "policy": {},
@@ -130,7 +131,7 @@ deploy:
 			Args: []string{"--a=$HOME", "8080"}, Env: map[string]string{"PORT": "8080", "EMPTY": ""}, Port: 8081,
 			Start: Duration(90 * time.Second), Stop: Duration(10 * time.Second),
 		},
-		Sign:    Sign{Key: "/srv/k", PublicKey: "/etc/p.pub", PassphraseEnv: "SLUICE_PASSPHRASE"},
+		Sign:    Sign{Key: "/srv/k", KeyEnv: "SLUICE_KEY", PublicKey: "/etc/p.pub", PassphraseEnv: "SLUICE_PASSPHRASE"},
 		Policy:  Policy{Dirs: []string{"/srv/p"}, DeniedPackages: []string{"--a=$HOME", "8080"}},
 		Publish: Publish{Registry: "localhost:5000/team/hello", Insecure: true},
 		BPF:     BPF{Object: "/srv/o", Bundle: "/srv/b"},
@@ -190,6 +191,7 @@ func TestProblems(t *testing.T) {
 		"a variable without a name":                     {"service: {env: {\"\": x}}\n", "5: service.env.: \"\" is not the name of an environment variable"},
 		"a NUL byte in an argument":                     {"service: {args: [\"a\\0b\"]}\n", "5: service.args[0]: contains a NUL byte"},
 		"a port that is none":                           {"service: {port: 70000}\n", "5: service.port: 70000 is more than 65535"},
+		"the key itself":                                {"sign: {key_env: '-----BEGIN'}\n", "5: sign.key_env: \"-----BEGIN\" is not the name of an environment variable; the key itself does not belong in this file"},
 		"the passphrase itself":                         {"sign: {passphrase_env: hunter 2}\n", "5: sign.passphrase_env: \"hunter 2\" is not the name of an environment variable; the passphrase itself does not belong in this file"},
 		"a home folder":                                 {"policy: {dirs: [rules, ~/rules]}\n", "5: policy.dirs[1]: \"~/rules\": ~ is not expanded, write the path out"},
 		"an empty path":                                 {"sign: {key: \"\"}\n", "5: sign.key: is empty: name a file or remove the line"},

@@ -13,12 +13,16 @@ import (
 	"github.com/sluice-cd/sluice/internal/sign"
 )
 
-// signer opens the configured private key, or the key pair below the out
-// folder, which is made the first time it is needed.
+// signer opens the configured private key, from a file or the environment, or the
+// key pair below the out folder, which is made the first time it is needed.
 func (j Job) signer() (*sign.Signer, error) {
 	cfg := j.Config.Sign
 	if cfg.Key != "" {
 		return openKey(cfg.Key, cfg.PassphraseEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
+	}
+	if raw := os.Getenv(cfg.KeyEnv); raw != "" {
+		s, err := sign.ParseSigner([]byte(raw), "in $"+cfg.KeyEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
+		return s, explained(err, cfg.PassphraseEnv)
 	}
 	dir := filepath.Join(j.Out, "keys")
 	pass, err := j.localPassphrase(dir)
@@ -55,11 +59,16 @@ func (e *KeyError) Hint() string {
 
 func openKey(path, env string, pass []byte) (*sign.Signer, error) {
 	s, err := sign.OpenSigner(path, pass)
+	return s, explained(err, env)
+}
+
+// explained names the variable of a passphrase that does not fit.
+func explained(err error, env string) error {
 	var wrong *sign.PassphraseError
 	if errors.As(err, &wrong) {
-		return nil, &KeyError{Env: env, Err: err}
+		return &KeyError{Env: env, Err: err}
 	}
-	return s, err
+	return err
 }
 
 // localPassphrase is the configured passphrase, else one that is made up and
@@ -94,7 +103,7 @@ func (j Job) verifier() (*sign.Verifier, error) {
 	switch {
 	case cfg.PublicKey != "":
 		return sign.OpenVerifier(cfg.PublicKey)
-	case cfg.Key != "":
+	case cfg.Key != "", os.Getenv(cfg.KeyEnv) != "":
 		s, err := j.signer()
 		if err != nil {
 			return nil, err

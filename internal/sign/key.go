@@ -95,18 +95,24 @@ func OpenSigner(keyPath string, passphrase []byte) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening key: %w", err)
 	}
+	return ParseSigner(raw, keyPath, passphrase)
+}
+
+// ParseSigner is OpenSigner for a key that is in memory; name is what errors call
+// it.
+func ParseSigner(raw []byte, name string, passphrase []byte) (*Signer, error) {
 	private, err := decrypt(raw, passphrase)
 	var wrong *PassphraseError
 	if errors.As(err, &wrong) {
-		wrong.Path = keyPath
+		wrong.Path = name
 		return nil, wrong
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening key %s: %w", keyPath, err)
+		return nil, fmt.Errorf("opening key %s: %w", name, err)
 	}
 	s, err := newSigner(private)
 	if err != nil {
-		return nil, fmt.Errorf("opening key %s: %w", keyPath, err)
+		return nil, fmt.Errorf("opening key %s: %w", name, err)
 	}
 	return s, nil
 }
