@@ -20,7 +20,10 @@ func (j Job) signer() (*sign.Signer, error) {
 	if cfg.Key != "" {
 		return openKey(cfg.Key, cfg.PassphraseEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
 	}
-	if raw := os.Getenv(cfg.KeyEnv); raw != "" {
+	if raw, given := os.LookupEnv(cfg.KeyEnv); given {
+		if raw == "" { // as GitHub gives a secret that is not there
+			return nil, &NoKeyError{cfg.KeyEnv}
+		}
 		s, err := sign.ParseSigner([]byte(raw), "in $"+cfg.KeyEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
 		return s, explained(err, cfg.PassphraseEnv)
 	}
@@ -36,6 +39,16 @@ func (j Job) signer() (*sign.Signer, error) {
 		}
 	}
 	return openKey(key, cfg.PassphraseEnv, pass)
+}
+
+// NoKeyError means that the variable for the private key is there, and empty.
+type NoKeyError struct{ Env string }
+
+func (e *NoKeyError) Error() string { return "the environment variable " + e.Env + " is empty" }
+
+// Hint says what to do.
+func (e *NoKeyError) Hint() string {
+	return "put the private key (cosign.key) into the secret that it comes from, or unset the variable to sign with a key pair of this machine"
 }
 
 // KeyError means that a private key cannot be used with the passphrase that is
