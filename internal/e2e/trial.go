@@ -134,12 +134,25 @@ func (t *trial) await(ctx context.Context) error {
 			return false, nil // the API may be away
 		}
 		t.app = a
-		return t.app.done(t.revision), nil
+		return t.app.done(t.revision) || t.overtaken(ctx), nil
 	})
 	if err != nil {
 		return fmt.Errorf("%w; the Application: %s", err, t.app)
 	}
 	return t.readRecord(ctx)
+}
+
+// overtaken reports whether the sync has failed unseen, while the API was away,
+// and that of the revert commit is under way already.
+func (t *trial) overtaken(ctx context.Context) bool {
+	if t.app.Operated == t.revision || t.app.Operated == t.good || t.app.Operated == "" {
+		return false
+	}
+	if t.readRecord(ctx) != nil || t.record == nil || t.record.Outcome != release.RolledBack {
+		return false
+	}
+	t.app.Phase, t.app.Finished = "Failed", time.Time{}
+	return true
 }
 
 // readRecord finds the rollout in the ledger.
