@@ -109,7 +109,7 @@ func TestACanaryIsDeployedAfterTheStableOneUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := strings.Replace(args[2], prepare, "\nsluice() { echo \"$*\" >>'"+dir+"/calls'; case \"$*\" in *v1.1.0*) return 1;; load*) sleep 1;; esac; }\n", 1)
+	script := strings.Replace(args[2], prepare, "\nsluice() { echo \"$*\" >>'"+dir+"/calls'; case \"$*\" in *v1.1.0*) while ! grep -q ^load '"+dir+"/calls'; do sleep 0.05; done; return 1;; load*) sleep 1;; esac; }\n", 1)
 	script = strings.ReplaceAll(script, "'sluice'", "sluice")
 	out, err := exec.Command("sh", "-c", script).CombinedOutput()
 	if code := exitCode(err); code != 1 {
