@@ -19,9 +19,9 @@ import (
 
 // What is written on an Application.
 const (
-	noteVerdict = "sluice.dev/verdict"
-	noteReason  = "sluice.dev/reason"
-	noteRelease = "sluice.dev/release"
+	NoteVerdict = "sluice.dev/verdict"
+	NoteReason  = "sluice.dev/reason"
+	NoteRelease = "sluice.dev/release"
 
 	// Condition is the type of our condition of an Application. Argo CD's
 	// controller replaces only conditions of the types that it evaluates itself
@@ -145,7 +145,7 @@ func (h *hook) note(ctx context.Context, v Verdict) error {
 			// A list is replaced as a whole: the version makes sure that it is the one that was read.
 			"metadata": map[string]any{
 				"resourceVersion": app.ResourceVersion,
-				"annotations":     map[string]string{noteVerdict: v.Word(), noteReason: v.Reason, noteRelease: v.Release},
+				"annotations":     map[string]string{NoteVerdict: v.Word(), NoteReason: v.Reason, NoteRelease: v.Release},
 			},
 			"status": map[string]any{"conditions": conditions},
 		})

@@ -153,7 +153,7 @@ func TestAnEvictedGateTakesTheTrafficOffAndSaysNothing(t *testing.T) {
 	if r := w.last(); r.Finished() {
 		t.Errorf("an interrupt is recorded: %+v", r)
 	}
-	if note := w.application().Annotations[noteVerdict]; note != "" {
+	if note := w.application().Annotations[NoteVerdict]; note != "" {
 		t.Errorf("the Application has the verdict %q", note)
 	}
 	w.want("sync", 0)

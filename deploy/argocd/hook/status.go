@@ -58,7 +58,7 @@ func Look(ctx context.Context, s Settings, cfg *rest.Config) (Status, error) {
 	if err := h.readApplication(ctx); err == nil {
 		st.Sync, st.Health = string(h.app.Status.Sync.Status), string(h.app.Status.Health.Status)
 		st.Revision = h.app.Status.Sync.Revision
-		st.Verdict, st.Reason = h.app.Annotations[noteVerdict], h.app.Annotations[noteReason]
+		st.Verdict, st.Reason = h.app.Annotations[NoteVerdict], h.app.Annotations[NoteReason]
 	}
 	ledger, err := k8s.OpenLedger(ctx, cfg, h.namespace(), h.service())
 	if err != nil {

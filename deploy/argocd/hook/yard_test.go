@@ -230,8 +230,8 @@ func (w *yard) records() []release.Record {
 func (w *yard) said(verdict, what string) {
 	w.t.Helper()
 	app := w.application()
-	if got := app.Annotations[noteVerdict]; got != verdict {
-		w.t.Errorf("the Application has the verdict %q, want %q (%s)", got, verdict, app.Annotations[noteReason])
+	if got := app.Annotations[NoteVerdict]; got != verdict {
+		w.t.Errorf("the Application has the verdict %q, want %q (%s)", got, verdict, app.Annotations[NoteReason])
 	}
 	if len(app.Status.Conditions) != 1 || app.Status.Conditions[0].Type != Condition || !strings.Contains(app.Status.Conditions[0].Message, what) {
 		w.t.Errorf("conditions %+v, want one that says %q", app.Status.Conditions, what)

@@ -253,7 +253,7 @@ func (f *follower) ended(app *v1alpha1.Application) (Result, error) {
 	}
 	if judged(app, state.StartedAt.Time) {
 		note := app.Annotations
-		res.Verdict, res.Reason, res.Release = note["sluice.dev/verdict"], note["sluice.dev/reason"], note["sluice.dev/release"]
+		res.Verdict, res.Reason, res.Release = note[hook.NoteVerdict], note[hook.NoteReason], note[hook.NoteRelease]
 	}
 	if state.Phase != common.OperationSucceeded {
 		return res, &FailedError{res}
