@@ -36,7 +36,7 @@ func (s *service) hooks() []doc {
 	list := []hook{
 		{
 			name: "presync", phase: "PreSync", argument: "presync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
-			comment: "Is the image signed, attested and allowed? Was it judged before?",
+			comment: "Is the image signed, attested and allowed? Was it judged before? Is there such a revision?", secret: s.a.Secret,
 		},
 		{
 			// Getting ready, the rollout itself, and time for a pod that has to be placed
