@@ -110,7 +110,8 @@ func (m *Sluice) Image(
 	// +optional
 	out *dagger.Directory,
 ) (*dagger.Container, error) {
-	if err := command.CheckVersion(version); err != nil {
+	archive, err := command.Archive("/out", version, "/tmp/image.tar")
+	if err != nil {
 		return nil, err
 	}
 	if out == nil {
@@ -121,10 +122,10 @@ func (m *Sluice) Image(
 		out = ctr.Directory("out")
 	}
 	tar := m.Base.
-		WithMountedDirectory("/oci", out.Directory("oci")).
-		WithExec(command.Archive("/oci", "/tmp/image.tar")).
+		WithMountedDirectory("/out", out).
+		WithExec(archive).
 		File("/tmp/image.tar")
-	return dag.Container().Import(tar, dagger.ContainerImportOpts{Tag: version}), nil
+	return dag.Container().Import(tar), nil
 }
 
 // Sign makes a release and signs all of it. It returns the out folder; without a key sluice makes one up in it.

@@ -85,7 +85,20 @@ func GitEnvironment() []Variable {
 	}
 }
 
-// Archive is the command that puts an OCI layout into a tarball.
-func Archive(dir, to string) []string {
-	return []string{"tar", "-C", dir, "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-cf", to, "."}
+// Archive is the command that puts the image of a version, out of an out folder,
+// into a tarball in OCI layout. Its index is the image's own: Dagger's import
+// finds no platform below a tag.
+func Archive(out, version, to string) ([]string, error) {
+	if err := CheckVersion(version); err != nil {
+		return nil, err
+	}
+	return []string{"sh", "-euc", `
+digest=$(sed -n 's/^ *"image": *"sha256:\([0-9a-f]*\)".*/\1/p' "$1/releases/$2/release.json")
+test -n "$digest" || { echo "the release $2 has no image" >&2; exit 2; }
+dir=$(mktemp -d)
+cp -r "$1/oci/." "$dir"
+cp "$dir/blobs/sha256/$digest" "$dir/index.json"
+tar -C "$dir" --sort=name --mtime=@0 --owner=0 --group=0 -cf "$3" .
+rm -r "$dir"
+`, "archive", out, version, to}, nil
 }

@@ -184,3 +184,22 @@ func FuzzCheckVersion(f *testing.F) {
 		}
 	})
 }
+
+func TestAnArchiveHasTheImagesOwnIndex(t *testing.T) {
+	dir := t.TempDir()
+	args, err := Archive(dir, "v1.0.0", dir+"/image.tar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `cd "$0"; mkdir -p releases/v1.0.0 oci/blobs/sha256; echo own >oci/blobs/sha256/ab12; echo all >oci/index.json
+printf '{\n  "image": "sha256:ab12",\n}\n' >releases/v1.0.0/release.json`
+	if out, err := exec.Command("sh", "-euc", script, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if index, err := exec.Command("tar", "-xOf", dir+"/image.tar", "./index.json").Output(); err != nil || string(index) != "own\n" {
+		t.Errorf("the index is %q, %v", index, err)
+	}
+}
