@@ -23,9 +23,13 @@ demo: setup-demo build ## ship five releases of the sample service under load (n
 	$(GO) run ./internal/demo -sluice $(SLUICE)
 
 .PHONY: test
-test: setup-test build check ## run every check and test (kernel tests need root)
+test: setup-test build check module ## run every check and test (kernel tests need root)
 	$(GO) run ./internal/cluster/cmd build
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race ./..."; (cd $$m && CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...); done
+
+.PHONY: module
+module: ## check and test the Dagger module in ci/ (needs no engine)
+	cd ci && $(GO) run ./standin && $(GO) vet ./... && $(TOOL) staticcheck ./... && CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: check
 check: lint generate-check ## what needs no root: gofumpt, vet, staticcheck, actionlint, generated files
