@@ -17,11 +17,12 @@ import (
 )
 
 // repository is where the manifests come from, with the credentials for a
-// commit, if there are any.
+// commit, if there are any. The Application says where that is: a commit to
+// sluice.yaml must not decide who is sent a password.
 func (h *hook) repository() (gitops.Repo, error) {
 	url, path, target := h.app.source()
 	a := h.Config.Deploy.ArgoCD
-	repo := gitops.Repo{URL: cmp.Or(a.Repository, url), Path: cmp.Or(path, a.Path)}
+	repo := gitops.Repo{URL: cmp.Or(url, a.Repository), Path: cmp.Or(path, a.Path)}
 	if repo.URL == "" {
 		return repo, &SettingsError{What: "neither sluice.yaml (deploy.argocd.repository) nor the Application names a git repository"}
 	}
