@@ -65,7 +65,7 @@ an operator what is going on.`,
 	}
 	root.SetVersionTemplate("sluice-argo {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(render.Command(), hookCommand(), rollbackCommand(), forgetCommand(), statusCommand(), syncCommand())
+	root.AddCommand(render.Command(), hookCommand(), rollbackCommand(), forgetCommand(), statusCommand(), syncCommand(), driftCommand())
 	return root
 }
 
