@@ -35,17 +35,36 @@ func Gate(c config.Gate) gate.Config {
 }
 
 // Digest names everything in a configuration that a verdict depends on, as
-// "sha256:" and 64 digits: gate, steps, warm-up, deadline and block. The same
-// release under the same digest is not judged twice.
+// "sha256:" and 64 digits: gate, steps, warm-up, deadline and block; in a cluster
+// also how long its pods and daemons may take and how traffic gets to it. The
+// same release under the same digest is not judged twice.
 func Digest(c config.Deploy) string {
 	raw, err := json.Marshal(struct {
 		Gate  gate.Config
 		Plan  canary.Plan
 		Block time.Duration
-	}{Gate(c.Gate), Plan(c.Canary), c.Canary.Block.Std()})
+		cluster
+	}{Gate(c.Gate), Plan(c.Canary), c.Canary.Block.Std(), inCluster(c)})
 	if err != nil {
 		panic(err) // numbers and durations only, and the parser admits no NaN
 	}
 	sum := sha256.Sum256(raw)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// cluster is what a verdict depends on in a cluster only. What is not set leaves
+// the digest as it is elsewhere.
+type cluster struct {
+	Ready   time.Duration `json:",omitempty"`
+	Grace   time.Duration `json:",omitempty"`
+	Traffic string        `json:",omitempty"`
+	Header  string        `json:",omitempty"`
+}
+
+func inCluster(c config.Deploy) cluster {
+	if c.Target != "kubernetes" {
+		return cluster{}
+	}
+	k := c.Kubernetes
+	return cluster{Ready: k.Ready.Std(), Grace: k.Probe.Grace.Std(), Traffic: k.Traffic, Header: k.Header}
 }

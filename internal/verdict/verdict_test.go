@@ -37,6 +37,9 @@ func TestTheDigestIsThatOfWhatAVerdictDependsOn(t *testing.T) {
 	if len(was) != len("sha256:")+64 {
 		t.Fatalf("digest %q", was)
 	}
+	if known := "sha256:0e49259ab1306571c49dae2ba0974b9e112ca872d2072529947f9b8cf49aabb2"; was != known { // ledgers hold verdicts under it
+		t.Errorf("digest %s, it was %s", was, known)
+	}
 	for name, change := range map[string]struct {
 		to      func(*config.Deploy)
 		another bool
@@ -48,6 +51,12 @@ func TestTheDigestIsThatOfWhatAVerdictDependsOn(t *testing.T) {
 		"longer blocks make another one":          {func(d *config.Deploy) { d.Canary.Block *= 2 }, true},
 		"where the service runs changes nothing":  {func(d *config.Deploy) { d.Target = "kubernetes" }, false},
 		"how long it drains has nothing to do it": {func(d *config.Deploy) { d.Local.Drain++ }, false},
+		"more time for its pods is another one":   {func(d *config.Deploy) { d.Target, d.Kubernetes.Ready = "kubernetes", 1 }, true},
+		"more time for its daemons is another":    {func(d *config.Deploy) { d.Target, d.Kubernetes.Probe.Grace = "kubernetes", 1 }, true},
+		"another way of the traffic is another":   {func(d *config.Deploy) { d.Target, d.Kubernetes.Traffic = "kubernetes", "httproute" }, true},
+		"a step for a header makes another one":   {func(d *config.Deploy) { d.Target, d.Kubernetes.Header = "kubernetes", "x-env: canary" }, true},
+		"a cluster that is not used is nothing":   {func(d *config.Deploy) { d.Target, d.Kubernetes.Ready = "local", 1 }, false},
+		"how many pods there are is not judged":   {func(d *config.Deploy) { d.Target, d.Kubernetes.Replicas = "kubernetes", 9 }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy()
