@@ -138,6 +138,8 @@ func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
 	case isOpen:
 		v = &Verdict{Rollout: open.ID, Trigger: release.Death}
 		v.Reason = "no verdict: the hook that judges it ended before it had one (" + h.app.message() + "); that is not the release's fault, it may be released again"
+		*v = h.complete(*v, nil)
+		settled = errors.Join(settled, h.leave(ctx, Handover{Verdict: v})) // for the next run, if this one is killed before git is put right
 	default:
 		return h.before(settled)
 	}

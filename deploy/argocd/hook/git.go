@@ -34,10 +34,18 @@ func (h *hook) repository() (gitops.Repo, error) {
 		}
 		*into = strings.TrimSpace(string(raw))
 	}
+	if file := filepath.Join(h.Git, "known_hosts"); exists(file) {
+		repo.Auth.KnownHosts = file
+	}
 	for name, into := range map[string]*[]byte{"ssh-privatekey": &repo.Auth.SSHKey, "ca.crt": &repo.Auth.CA} {
 		*into, _ = os.ReadFile(filepath.Join(h.Git, name)) // only where they are used
 	}
 	return repo, nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // revert takes a release back in git. It returns what a person is told: where
@@ -52,6 +60,11 @@ func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string,
 	case good == "":
 		return "git was not reverted: there is no revision that was synced before", nil
 	}
+	_, _, target := h.app.source()
+	branch, constraint := follows(target)
+	if branch == "" && constraint == "" && target != "" && target != "HEAD" {
+		return fmt.Sprintf("git was not reverted: targetRevision is %s, which a commit does not move: set it back by hand", target), nil
+	}
 	repo, err := h.repository()
 	if err != nil {
 		return "", err
@@ -60,8 +73,7 @@ func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string,
 		Bad: bad, Good: good, Mode: gitops.Mode(mode), Name: h.service(), Version: v.Release, Verdict: v.Word(), Reason: v.Sentence(),
 		Evidence: fmt.Sprintf("rollout %d in the ledger of %s/%s", v.Rollout, h.namespace(), h.service()), Time: h.now(),
 	}
-	_, _, target := h.app.source()
-	_, change.Constraint = follows(target)
+	change.Constraint = constraint
 	res, err := gitops.Revert(ctx, repo, change)
 	if err != nil {
 		return "", err
@@ -81,6 +93,9 @@ func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string,
 // satisfy a constraint.
 func follows(target string) (branch, constraint string) {
 	if isHash.MatchString(target) {
+		return "", ""
+	}
+	if strings.HasPrefix(target, "refs/tags/") {
 		return "", ""
 	}
 	name := strings.TrimPrefix(target, "refs/heads/")

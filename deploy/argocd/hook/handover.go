@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-cd/sluice/deploy/canary"
 	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
@@ -68,7 +69,13 @@ func (h *hook) lastVerdict(ctx context.Context) (*Verdict, error) {
 	return &v, nil
 }
 
-// leave writes what the next hook will find, in place of what is there.
+// takenBackError means that a person has taken the rollout back, whose word stays.
+type takenBackError struct{ Verdict Verdict }
+
+func (e *takenBackError) Error() string { return e.Verdict.Reason }
+
+// leave writes what the next hook will find, in place of what is there. An
+// operator's word about the same rollout stays: a *takenBackError.
 func (h *hook) leave(ctx context.Context, o Handover) error {
 	m, err := h.configMap(o)
 	if err != nil {
@@ -81,6 +88,11 @@ func (h *hook) leave(ctx context.Context, o Handover) error {
 		case apierrors.IsNotFound(err):
 			err = h.api.create(ctx, h.handover(), m)
 		case err == nil:
+			var there Verdict
+			_ = json.Unmarshal([]byte(old.Data[keyVerdict]), &there) // empty, or of no use to anybody
+			if v := o.Verdict; there.Trigger == release.Operator && there.Rollout == v.Rollout && v.Rollout != 0 && v.Trigger != release.Operator {
+				return &takenBackError{there}
+			}
 			m.ResourceVersion = old.ResourceVersion
 			err = h.api.update(ctx, h.handover(), m)
 		}

@@ -110,6 +110,39 @@ func TestAKilledGateBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestAResumedRolloutThatCannotGoOnIsNoPass: the first step has passed, and the
+// weights of the next one cannot be set.
+func TestAResumedRolloutThatCannotGoOnIsNoPass(t *testing.T) {
+	w := newYard(t, byWeights)
+	w.spawn("sync", "shop-gate-0").signal(t, syscall.SIGKILL, "the canary is ready")
+	gate := w.spawn("sync", "shop-gate-1")
+	if !gate.until("canary  10 %") {
+		t.Fatal(gate.log.String())
+	}
+	w.patch(w.route(), map[string]any{"spec": map[string]any{"rules": []any{map[string]any{"backendRefs": []any{
+		map[string]any{"name": "shop-stable", "port": 80, "weight": 7}, map[string]any{"name": "shop-canary", "port": 80, "weight": 3},
+	}}}}})
+	if code := gate.end(t); code != 5 {
+		t.Errorf("it ends with %d, want 5", code)
+	}
+	w.said("invalid", "could not be carried out")
+	w.want("syncfail", 0)
+	w.atRest()
+}
+
+func TestSyncFailPutsGitRightTheNextTime(t *testing.T) {
+	w := newYard(t, "")
+	w.spawn("sync", "shop-gate-0").signal(t, syscall.SIGKILL, "canary  10 %")
+	url := w.application().Spec.Source.RepoURL
+	w.gitAt("http://127.0.0.1:1/shop.git")
+	w.want("syncfail", exitTransient)
+	w.gitAt(url)
+	w.want("syncfail", 0)
+	if subject, _ := w.head(); subject != "revert: shop 1.1.0 (rolled-back)" {
+		t.Errorf("git: %q", subject)
+	}
+}
+
 func TestAKilledGateThatIsNotRepeatedLeavesNothing(t *testing.T) {
 	w := newYard(t, "")
 	w.spawn("sync", "shop-gate-0").signal(t, syscall.SIGKILL, "canary  10 %")

@@ -68,6 +68,10 @@ func Rollback(ctx context.Context, s Settings, cfg *rest.Config, operator string
 func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator string, dryRun bool) (Verdict, error) {
 	h.Image = open.Image
 	v := h.complete(Verdict{Rollout: open.ID, Trigger: release.Operator, Reason: "taken back by " + operator}, nil)
+	stable, err := h.deployment(ctx, "stable")
+	if err == nil && same(imageOf(stable, h.service()), open.Image) {
+		return v, fmt.Errorf("the gate has passed %s and the stable version gets it already: wait for the end of the sync, then roll back", open.Version)
+	}
 	if dryRun {
 		v.Reason = fmt.Sprintf("would take %s %s back: traffic to %s, canary to zero, revert commit", open.Name, open.Version, open.Previous)
 		return v, nil
@@ -90,7 +94,7 @@ func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator s
 	}
 	h.happened("traffic to the stable version, canary to zero after %v", h.now().Sub(begin).Round(time.Millisecond))
 	v.Result = &release.Result{Timeline: release.Timeline{Verdict: begin, Traffic: h.now()}}
-	v, err := h.takeBack(ctx, open, true, v, nil)
+	v, err = h.takeBack(ctx, open, true, v, nil)
 	return v, errors.Join(err, h.tell(ctx, v))
 }
 

@@ -21,6 +21,9 @@ func (h *hook) presync(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	first, err := h.openOrFirst(ctx, records)
+	if why := h.unserved(records, err); why != "" {
+		return h.nothing(ctx, why)
+	}
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -93,10 +96,23 @@ func (h *hook) serves(records []release.Record, first bool) string {
 	return ""
 }
 
+// unserved says why a stable version without a pod is no reason to stop; "" if
+// it is one. A commit that gives it pods again could never be synced otherwise.
+func (h *hook) unserved(records []release.Record, err error) string {
+	var none *k8s.NoEndpointsError
+	if r, ok := release.Running(records); errors.As(err, &none) && ok && same(r.Image, h.Image) {
+		return fmt.Sprintf("the ledger's last good release is this image (rollout %d), though nothing serves: %v", r.ID, err)
+	}
+	return ""
+}
+
 // nothing ends a hook that has nothing to roll out. What a killed hook left is
 // put to rest.
 func (h *hook) nothing(ctx context.Context, why string) (Verdict, error) {
 	h.say("nothing to do: %s", why)
+	if err := h.orAnyTarget(); err != nil {
+		return Verdict{}, err
+	}
 	return Verdict{Reason: why, idle: true}, h.target.Settle(ctx)
 }
 

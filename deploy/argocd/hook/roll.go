@@ -40,6 +40,12 @@ func (h *hook) roll(ctx context.Context, plan canary.Plan, object string) (canar
 		if err != nil || stop {
 			return r, errors.Join(err, h.target.Isolate())
 		}
+		if err := h.target.Header(ctx, false); err != nil {
+			return canary.Result{}, err
+		}
+		if _, err := src.Observe(ctx); err != nil { // in it are the last requests that came by the header
+			return canary.Result{}, err
+		}
 	}
 	g, err := gate.New(verdict.Gate(h.Config.Deploy.Gate))
 	if err != nil {

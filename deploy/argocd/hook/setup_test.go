@@ -3,6 +3,7 @@ package hook
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,7 +122,7 @@ func TestWhatGitRefusesIsSaidAndTheTrafficIsOff(t *testing.T) {
 		exit   int
 		says   string // besides the verdict
 	}{
-		"the remote is gone": {func(w *yard) { w.s.Config.Deploy.ArgoCD.Repository = "http://127.0.0.1:1/shop.git" }, exitTransient, "127.0.0.1:1"},
+		"the remote is gone": {func(w *yard) { w.gitAt("http://127.0.0.1:1/shop.git") }, exitTransient, "127.0.0.1:1"},
 		"somebody has moved on": {func(w *yard) {
 			write(w.t, filepath.Join(w.git, "deploy/shop/more.yaml"), "more: true\n")
 			w.release("1.1.0")
@@ -141,6 +142,34 @@ func TestWhatGitRefusesIsSaidAndTheTrafficIsOff(t *testing.T) {
 				t.Errorf("recorded as %+v", r)
 			}
 		})
+	}
+}
+
+// gitAt lets the Application come from another repository.
+func (w *yard) gitAt(url string) {
+	w.patch(object{applications, w.s.AppNamespace, w.s.App}, map[string]any{"spec": map[string]any{"source": map[string]any{"repoURL": url}}})
+}
+
+func TestAnOperatorsWordIsNotOverwritten(t *testing.T) {
+	w := newYard(t, "")
+	h, err := newHook("sync", w.s, w.cfg, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []Verdict{
+		{Rollout: 1, Verdict: "fail", Trigger: release.SLO},
+		{Rollout: 1, Trigger: release.Operator, Reason: "taken back by jane"},
+	} {
+		if err := h.leave(t.Context(), Handover{Verdict: &v}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var taken *takenBackError
+	if err := h.leave(t.Context(), Handover{Verdict: &Verdict{Rollout: 1, Verdict: "pass"}}); !errors.As(err, &taken) || taken.Verdict.Reason != "taken back by jane" {
+		t.Errorf("got %v", err)
+	}
+	if err := h.leave(t.Context(), Handover{Verdict: &Verdict{Rollout: 2, Verdict: "pass"}}); err != nil {
+		t.Errorf("the next rollout: %v", err)
 	}
 }
 

@@ -29,6 +29,9 @@ func (h *hook) gate(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	first, err := h.openOrFirst(ctx, records)
+	if why := h.unserved(records, err); why != "" {
+		return h.nothing(ctx, why)
+	}
 	if err != nil {
 		return Verdict{}, err
 	}
@@ -121,7 +124,11 @@ func (h *hook) closeForeign(ctx context.Context, records []release.Record, but i
 func (h *hook) endOf(r release.Rollout, left *Verdict) release.Result {
 	const note = "the sync ended without closing it; the next one did"
 	if stable, _ := h.images(); same(stable, r.Image) {
-		return release.Result{Outcome: release.Promoted, Verdict: gate.Pass.String(), Ended: h.now(), Reason: "the stable version runs it; " + note}
+		end := release.Result{Outcome: release.Promoted, Ended: h.now(), Reason: "the stable version runs it; " + note}
+		if left != nil && left.Rollout == r.ID {
+			end.Verdict = left.Verdict
+		}
+		return end
 	}
 	if left != nil && left.Rollout == r.ID && left.failed() && left.Result != nil {
 		end := *left.Result
@@ -152,21 +159,21 @@ func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (V
 	} else {
 		h.happened("rollout %d: %s beside %s", open.ID, open.Version, cmp.Or(open.Previous, "the stable version"))
 	}
-	var result canary.Result
-	err := plan.Validate()
-	if err != nil && resumed {
-		result = ended(gate.Inconclusive, canary.None, fmt.Sprintf("no pass within %v: this hook was interrupted, and what is left of the time is too short", h.Config.Deploy.Canary.Deadline))
-	} else if err == nil {
-		result, err = h.roll(ctx, plan, open.Object)
-		if err != nil {
-			err = errors.Join(err, h.target.Isolate())
-		}
+	if err := plan.Validate(); err != nil && resumed {
+		return h.decided(ctx, open, plan, ended(gate.Inconclusive, canary.None,
+			fmt.Sprintf("no pass within %v: this hook was interrupted, and what is left of the time is too short", h.Config.Deploy.Canary.Deadline)))
+	}
+	result, err := h.roll(ctx, plan, open.Object)
+	if err != nil {
+		err = errors.Join(err, h.target.Isolate())
 	}
 	if stop := h.stopped(ctx, err); stop != nil {
-		return h.interrupted(ctx, stop)
+		return h.interrupted(ctx, stop, err)
 	}
-	if err != nil && !resumed {
+	if err != nil { // whatever the gate had said so far
+		looks := result.Looks
 		result = ended(gate.Invalid, canary.None, fmt.Sprintf("the rollout could not be carried out: %v", err))
+		result.Looks = looks
 	}
 	return h.decided(ctx, open, plan, result)
 }
@@ -189,8 +196,8 @@ func (h *hook) stopped(ctx context.Context, err error) error {
 
 // interrupted ends a run without a verdict: the next run begins anew. Who took
 // the lock to take the release back has left a verdict.
-func (h *hook) interrupted(ctx context.Context, why error) (Verdict, error) {
-	h.say("interrupted: %v; the traffic is off the canary", why)
+func (h *hook) interrupted(ctx context.Context, why, rolling error) (Verdict, error) {
+	h.say("interrupted: %v; the rollout ended with: %v", why, rolling)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last/2)
 	defer cancel()
 	if v, err := h.found(ctx); err == nil && v != nil && v.Trigger == release.Operator {
@@ -212,10 +219,15 @@ func (h *hook) decided(ctx context.Context, open release.Rollout, plan canary.Pl
 	h.say("%s: %s", v.Word(), v.Reason)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
 	defer cancel()
-	return v, h.leave(ctx, Handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
+	err := h.leave(ctx, Handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
 		Record: release.Record{Rollout: open, Result: result}, Verdict: r.Verdict, Gate: verdict.Gate(h.Config.Deploy.Gate),
 		Plan: plan, Timeline: r.Timeline, Events: h.notes,
 	}})
+	var taken *takenBackError
+	if errors.As(err, &taken) {
+		return taken.Verdict, nil
+	}
+	return v, err
 }
 
 // notReady turns a canary that does not come up into a verdict; ok is false for

@@ -22,6 +22,7 @@ func TestWhatATargetRevisionFollows(t *testing.T) {
 		"1.*":                    {"", "1.*"},
 		">=1.2.0 <2.0.0":         {"", ">=1.2.0 <2.0.0"},
 		"v1.2.3":                 {"", ""},
+		"refs/tags/v1.2.3":       {"", ""},
 		"1.2.3":                  {"", ""},
 		strings.Repeat("a1", 20): {"", ""},
 	} {

@@ -113,25 +113,22 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context) (Result, error) {
-	var since time.Time
 	for asked := false; ; {
 		app, err := f.read(ctx)
 		if err != nil {
 			return Result{}, err
 		}
 		switch state := app.Status.OperationState; {
-		case asked && app.Operation == nil && state != nil && state.Phase.Completed() && !state.StartedAt.Time.Before(since):
+		case asked && app.Operation == nil && state != nil && state.Phase.Completed(): // asking had cleared the state of the sync before
 			return f.ended(app)
 		case asked:
 			f.tell(app)
 		case busy(app):
 			f.tell(app)
 			if asked = f.same(app); asked {
-				since = time.Time{}
 				f.say("a sync of the same revision is under way")
 			}
 		default:
-			since = time.Now().Add(-time.Second).Truncate(time.Second) // Argo CD keeps seconds
 			if asked, err = f.ask(ctx, app); err != nil {
 				return Result{}, err
 			}
