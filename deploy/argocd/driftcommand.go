@@ -79,9 +79,11 @@ func lookOnce(ctx context.Context, read func(context.Context) drift.View, asJSON
 // watchDrift looks again and again until ctx ends. Every change is one line, and
 // so is the summary.
 func watchDrift(ctx context.Context, read func(context.Context) drift.View, service string, interval time.Duration, asJSON bool, out io.Writer) error {
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
 	print := func(v fmt.Stringer) error {
 		if asJSON {
-			return json.NewEncoder(out).Encode(v)
+			return enc.Encode(v)
 		}
 		_, err := fmt.Fprintln(out, v)
 		return err

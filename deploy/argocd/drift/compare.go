@@ -75,6 +75,12 @@ func (c *comparison) unknown(view, where, want, got, how string) {
 	c.found = append(c.found, Difference{Unknown, view, where, want, got, ByPerson, how})
 }
 
+// refresh is the command that makes Argo CD look.
+func (c *comparison) refresh() string {
+	namespace, name, _ := strings.Cut(c.App, "/")
+	return fmt.Sprintf("kubectl annotate application -n %s %s argocd.argoproj.io/refresh=normal", namespace, name)
+}
+
 // git compares what git asks for with what Argo CD has taken note of.
 func (c *comparison) git() {
 	g, a := c.Git, c.ArgoCD
@@ -86,7 +92,7 @@ func (c *comparison) git() {
 	case a.Revision == "":
 		c.unknown(InGit, "revision", short(g.Commit), "Argo CD does not say which commit it compares with", "is its application controller running?")
 	case g.Commit != a.Revision:
-		c.drift(InGit, "revision of "+g.Name, short(g.Commit), short(a.Revision), ByArgoCD, "when it looks at git next; at once: kubectl annotate application NAME argocd.argoproj.io/refresh=normal")
+		c.drift(InGit, "revision of "+g.Name, short(g.Commit), short(a.Revision), ByArgoCD, "when it looks at git next; at once: "+c.refresh())
 	}
 }
 
@@ -108,7 +114,7 @@ func (c *comparison) argoCD() {
 		if !a.Reconciled.IsZero() {
 			got = fmt.Sprintf("the last was %v ago", age.Truncate(time.Minute))
 		}
-		c.unknown(InArgoCD, "reconciliation", fmt.Sprintf("a look within %v", stale), got, "is its application controller running? kubectl annotate application NAME argocd.argoproj.io/refresh=normal asks for one")
+		c.unknown(InArgoCD, "reconciliation", fmt.Sprintf("a look within %v", stale), got, "is its application controller running? this asks for a look: "+c.refresh())
 	}
 	if c.rest {
 		c.synced(a)
@@ -255,7 +261,7 @@ func (c *comparison) leftovers() {
 	}
 	for _, j := range c.Jobs {
 		if j.Active {
-			c.drift(Live, "job "+j.Name, "ended, as no sync is under way", "running", ByPerson, "it ends at its deadline; at once: kubectl delete job "+j.Name)
+			c.drift(Live, "job "+j.Name, "ended, as no sync is under way", "running", ByPerson, fmt.Sprintf("it ends at its deadline; at once: kubectl delete job -n %s %s", c.Namespace, j.Name))
 		}
 	}
 	if l := c.Ledger; l != nil && l.Open != nil {
@@ -274,7 +280,7 @@ func (c *comparison) probes() {
 	for _, p := range c.Probes {
 		where := "node " + p.Node
 		if !p.Ready {
-			c.drift(Loaded, where+" probe", "ready", "not ready", ByKubernetes, "kubectl describe pods -l app.kubernetes.io/name=sluice-probe")
+			c.drift(Loaded, where+" probe", "ready", "not ready", ByKubernetes, "kubectl describe pods -A -l app.kubernetes.io/name=sluice-probe")
 		}
 		switch {
 		case p.Silent != "":
