@@ -141,15 +141,18 @@ func noEndpoints(ctx context.Context, s *service, r *result) error {
 	if err := s.settle(ctx, head, time.Minute); err != nil {
 		return err
 	}
-	err = s.survives(ctx, r, fault{version: "1.8.0", says: "no "})
+	if err := poll(ctx, time.Minute, "the end of the stable pods", func() (bool, error) {
+		pods, err := s.pods(ctx, "stable")
+		return len(pods) == 0, err
+	}); err != nil {
+		return err
+	}
+	err = s.survives(ctx, r, fault{version: "1.8.0", says: "endpoint"})
 	if _, e := s.repo.pull(ctx); e != nil {
 		return errors.Join(err, e)
 	}
-	if e := s.edit("base/deployments.yaml", "  replicas: 0\n  revisionHistoryLimit: 3\n  selector:\n    matchLabels:\n      app.kubernetes.io/name: shop\n      sluice.dev/track: stable", ""); e != nil {
-		// The order of fields is the renderer's business: render again instead.
-		if e := s.render(ctx); e != nil {
-			return errors.Join(err, e)
-		}
+	if e := s.render(ctx); e != nil {
+		return errors.Join(err, e)
 	}
 	if head, e := s.repo.push(ctx, "Pods again", ""); e != nil {
 		return errors.Join(err, e)

@@ -56,7 +56,7 @@ func command(ctx context.Context) error {
 	l := &lab{begin: time.Now()}
 	flag.StringVar(&l.name, "cluster", "e2e", "name of the cluster")
 	flag.StringVar(&l.out, "out", "out/e2e", "folder for what is made, which is used again the next time")
-	flag.Float64Var(&l.rate, "rate", 100, "requests a second to each service")
+	flag.Float64Var(&l.rate, "rate", 150, "requests a second to each service")
 	flag.Parse()
 	only, err := regexp.Compile(*pattern)
 	if err != nil {

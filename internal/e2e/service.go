@@ -30,7 +30,7 @@ const plan = `  canary:
     warmup: 1s
     deadline: 60s
     block: 1s
-  gate: {tolerance: 50%, pass_tolerance: 30%, odds_ratio: 3}
+  gate: {tolerance: 50%, pass_tolerance: 30%, odds_ratio: 3, beta: 10%}
 `
 
 // settings is the sluice.yaml of the service.
