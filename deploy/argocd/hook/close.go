@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	apps "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,7 +25,8 @@ func (h *hook) deployment(ctx context.Context, track string) (*apps.Deployment, 
 }
 
 // promoted reports whether the stable Deployment runs this image, and no pod of
-// it another one.
+// it another one. Once all of them were available, one that is not just now is no
+// reason to go back.
 func (h *hook) promoted(ctx context.Context) (bool, error) {
 	d, err := h.deployment(ctx, "stable")
 	if apierrors.IsNotFound(err) {
@@ -41,7 +43,16 @@ func (h *hook) promoted(ctx context.Context) (bool, error) {
 		want = *d.Spec.Replicas
 	}
 	s := d.Status
-	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want && s.Replicas == want && s.AvailableReplicas == want, nil
+	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas == want && s.Replicas == want &&
+		(s.AvailableReplicas == want || wasComplete(s)), nil
+}
+
+// wasComplete reports whether the controller has seen the Deployment's rollout
+// through.
+func wasComplete(s apps.DeploymentStatus) bool {
+	return slices.ContainsFunc(s.Conditions, func(c apps.DeploymentCondition) bool {
+		return c.Type == apps.DeploymentProgressing && c.Reason == "NewReplicaSetAvailable"
+	})
 }
 
 // postsync puts the traffic to rest and closes the books of a release that is
@@ -123,7 +134,9 @@ func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
 		return Verdict{}, errors.Join(settled, err)
 	}
 	open, isOpen := h.unfinished(records)
-	if done, err := h.promoted(ctx); err == nil && done {
+	if done, err := h.promoted(ctx); err != nil {
+		return Verdict{}, errors.Join(settled, err)
+	} else if done {
 		return h.afterAll(ctx, open, isOpen, v, settled)
 	}
 	var current bool

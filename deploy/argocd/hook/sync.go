@@ -106,7 +106,7 @@ func (h *hook) unfinished(records []release.Record) (release.Rollout, bool) {
 // that was terminated runs no hook any more.
 func (h *hook) closeForeign(ctx context.Context, records []release.Record, but int) error {
 	for _, r := range release.Unfinished(records) {
-		if r.ID == but || r.Operator != "" {
+		if r.ID == but || r.Operator != "" && h.now().Sub(r.Started) < h.limit() { // a person may be at it
 			continue
 		}
 		left, err := h.lastVerdict(ctx)
@@ -171,9 +171,13 @@ func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (V
 		return h.interrupted(ctx, stop, err)
 	}
 	if err != nil { // whatever the gate had said so far
-		looks := result.Looks
-		result = ended(gate.Invalid, canary.None, fmt.Sprintf("the rollout could not be carried out: %v", err))
-		result.Looks = looks
+		looks, traffic := result.Looks, result.Timeline.Traffic
+		bad, ok := notReady(err, h.now())
+		if !ok {
+			bad = ended(gate.Invalid, canary.None, fmt.Sprintf("the rollout could not be carried out: %v", err))
+		}
+		result = bad
+		result.Looks, result.Timeline.Traffic = looks, traffic
 	}
 	return h.decided(ctx, open, plan, result)
 }
@@ -187,8 +191,7 @@ func (h *hook) stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var t interface{ Temporary() bool }
-	if errors.As(err, &t) && t.Temporary() {
+	if err != nil && exitCode(err) == exitTransient {
 		return err
 	}
 	return nil
