@@ -82,6 +82,9 @@ func TestCompare(t *testing.T) {
 		"the last sync failed": {func(v *View) { v.ArgoCD.Phase, v.ArgoCD.Message = "Failed", "the gate said no" }, []string{
 			"drift argocd last sync: Succeeded / Failed: the gate said no / a person",
 		}},
+		"after a sync that failed nothing heals itself": {func(v *View) {
+			v.ArgoCD.Phase, v.ArgoCD.Sync, v.ArgoCD.OutOfSync = "Failed", "OutOfSync", []string{"Deployment shop-stable"}
+		}, []string{"drift argocd Deployment shop-stable: Synced / OutOfSync / a person", "drift argocd last sync: Succeeded / Failed / a person"}},
 		"pods are on their way": {func(v *View) { v.ArgoCD.Health, v.Stable.Ready = "Progressing", 1 }, []string{
 			"drift argocd health: Healthy / Progressing / Kubernetes", "drift live deployment shop-stable ready: 2 / 1 / Kubernetes",
 		}},

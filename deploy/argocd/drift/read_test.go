@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -146,6 +147,24 @@ func TestWithoutRightsNothingIsKnown(t *testing.T) {
 	var drift *DriftError
 	if err := NewReport(v).Err(); !errors.As(err, &drift) || drift.ExitCode() != 4 {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnAPIServerThatIsAwayIsNoAgreement(t *testing.T) {
+	w := newWorld(t)
+	r, err := NewReader(w.settings, &rest.Config{Host: "http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	v := r.Read(ctx)
+	if took := time.Since(v.At); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	var drift *DriftError
+	if err := NewReport(v).Err(); !errors.As(err, &drift) || drift.ExitCode() != 4 || drift.Unknown < 8 {
+		t.Errorf("got %v of\n%s", err, brief(Compare(v)))
 	}
 }
 
