@@ -8,7 +8,8 @@
 // program in it. Then the same rules are asked as when the release was made.
 //
 // An [Error] says that the image is not admitted, a [RegistryError] that it could
-// not be looked at. Neither lets it through.
+// not be looked at, a [RulesError] that the rules have no answer. None of them
+// lets it through.
 package admit
 
 import (
@@ -66,7 +67,7 @@ type Evidence struct {
 
 // Image looks at "host[:port]/repository:tag@sha256:…" and at what is signed
 // about it. The tag has to be that of the release, and has to name the digest. The
-// error is an *Error or a *RegistryError.
+// error is an *Error, a *RegistryError or a *RulesError.
 func Image(ctx context.Context, ref string, d Demands) (Evidence, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.Timeout, DefaultTimeout))
 	defer cancel()

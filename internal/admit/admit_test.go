@@ -215,6 +215,29 @@ func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
 	}
 }
 
+func TestRulesWithoutAnAnswerSayNothingAboutTheImage(t *testing.T) {
+	for name, rule := range map[string]string{
+		"rules that do not compile": "package sluice.broken\n\ndeny contains {\n",
+		"a rule without an answer":  "package sluice.broken\n\ndeny := 1\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, true)
+			ref, demands := l.push(l.layout(), "v1.2.0"), l.demands()
+			demands.Policy.Dirs = []string{t.TempDir()}
+			l.must(os.WriteFile(filepath.Join(demands.Policy.Dirs[0], "broken.rego"), []byte(rule), 0o644))
+			_, err := admit.Image(t.Context(), ref, demands)
+			var refused *admit.Error
+			var unknown *admit.RulesError
+			if errors.As(err, &refused) || !errors.As(err, &unknown) {
+				t.Fatalf("%v, want a *RulesError", err)
+			}
+			if !strings.Contains(err.Error(), "broken") || unknown.Hint() == "" {
+				t.Errorf("%v; hint %q", err, unknown.Hint())
+			}
+		})
+	}
+}
+
 const fourPlatforms = `package sluice.four
 
 deny contains {"message": "fewer than four platforms", "input": "artifacts", "fix": "build more"} if count(input.artifacts) < 4

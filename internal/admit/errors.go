@@ -58,6 +58,29 @@ func (e *Error) Signature() bool {
 	return true
 }
 
+// RulesError means that nothing is known about an image, because the rules give no
+// answer: they do not compile, or take too long. It says nothing about the image.
+type RulesError struct {
+	Ref string
+	Err error
+}
+
+func (e *RulesError) Error() string {
+	return fmt.Sprintf("the rules could not be asked about %s: %v", e.Ref, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *RulesError) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *RulesError) Hint() string {
+	var advice interface{ Hint() string }
+	if errors.As(e.Err, &advice) && advice.Hint() != "" {
+		return advice.Hint()
+	}
+	return "see that the rules in policy.dirs compile and answer in time, then sync again"
+}
+
 // hints are what to do about a problem.
 var hints = map[Problem]string{
 	Reference: "name it as REPOSITORY:VERSION@sha256:DIGEST (kustomize edit set image NAME=…)",

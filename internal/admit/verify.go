@@ -144,7 +144,7 @@ func (a *admission) judge(ctx context.Context, in policy.Input) error {
 	case ctx.Err() != nil: // it was not for the rules to say
 		return &RegistryError{Ref: a.ref, Err: ctx.Err()}
 	case err != nil:
-		return &Error{Problem: Denied, Ref: a.ref, What: "rules", Err: err}
+		return &RulesError{Ref: a.ref, Err: err}
 	case len(denials) > 0:
 		return &Error{Problem: Denied, Ref: a.ref, Err: &DeniedError{denials}}
 	}

@@ -50,7 +50,8 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 }
 
 // refusal tells an image that may not get traffic from a registry that cannot be
-// asked. That there is no such image is the release's fault.
+// asked, and from rules that have no answer. That there is no such image is the
+// release's fault.
 func refusal(err error) (Verdict, error) {
 	var bad *admit.Error
 	var registry *admit.RegistryError
