@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -22,9 +21,6 @@ const (
 	patience  = 20 * time.Second // for a call whose context has no deadline
 	tryLimit  = 5 * time.Second  // for one try of a call
 	mostBytes = 64 << 20         // of an answer
-	// comingUp is how long an API server that has just started may refuse what it
-	// will allow, because it does not know its roles and accounts yet.
-	comingUp = 10 * time.Second
 )
 
 // api speaks to the API server: plain JSON, one try at a time, over HTTP/1.1, so
@@ -84,52 +80,13 @@ func (a *api) create(ctx context.Context, path string, object, into any) error {
 	return a.do(ctx, call{verb: http.MethodPost, path: path, query: q, kind: "application/json", body: body, into: into})
 }
 
-// do makes the call, again and again while the API server is away or busy, until
-// the context ends. Conflicts are the caller's business.
+// do makes the call, patiently. An outage is that of this call alone.
 func (a *api) do(ctx context.Context, c call) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
-		defer cancel()
+	var o Outage
+	if c.insist {
+		o.suspect()
 	}
-	var last error // what the API server said, which tells more than a deadline
-	began, away := time.Now(), false
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := a.once(ctx, c)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		denied := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
-		again := denied && (away || c.insist || starting(err)) && time.Since(began) < comingUp
-		if !again && !passing(err) {
-			return err
-		}
-		away = away || !denied
-		select {
-		case <-ctx.Done():
-			if errors.Is(last, ctx.Err()) {
-				return last
-			}
-			return fmt.Errorf("%w (%w)", last, context.Cause(ctx))
-		case <-time.After(pause):
-		}
-	}
-}
-
-// starting is what an API server says whose caches are still empty.
-func starting(err error) bool { return strings.Contains(err.Error(), "not yet ready") }
-
-// passing reports whether an error may be gone at the next try.
-func passing(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return !errors.Is(err, context.Canceled)
-	}
-	code := status.Status().Code
-	return code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
+	return Patiently(ctx, &o, func(ctx context.Context) error { return a.once(ctx, c) })
 }
 
 func (a *api) once(ctx context.Context, c call) error {
@@ -153,6 +110,9 @@ func (a *api) once(ctx context.Context, c call) error {
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
 	if err != nil {
 		return fmt.Errorf("reading the answer of the API server: %w", err)
+	}
+	if len(raw) == mostBytes {
+		return refusal(http.StatusRequestEntityTooLarge, c, nil) // it is not all of the answer
 	}
 	if resp.StatusCode/100 != 2 {
 		return refusal(resp.StatusCode, c, raw)

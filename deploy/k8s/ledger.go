@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,7 +23,6 @@ const LedgerLimit = 850 << 10
 const (
 	ledgerKey   = "ledger.jsonl"      // in the ConfigMap's data
 	ledgerLabel = "sluice.dev/ledger" // of the ConfigMap, with the service's name
-	comeback    = 10 * time.Second    // of an API server that knows its roles only some time after its start
 )
 
 // OpenLedger opens the ledger of the service name: the ConfigMap NAME-ledger,
@@ -51,7 +48,7 @@ func OpenLedger(ctx context.Context, cfg *rest.Config, namespace, name string) (
 type ledgerPlace struct {
 	api                *api
 	namespace, service string
-	away               atomic.Int64 // when the API server last did not answer, in Unix nanoseconds
+	outage             Outage
 }
 
 func (p *ledgerPlace) name() string { return p.service + "-ledger" }
@@ -118,7 +115,7 @@ func (p *ledgerPlace) do(ctx context.Context, c call, verb string) error {
 	switch {
 	case err == nil:
 		return nil
-	case apierrors.IsForbidden(err) && (starting(err) || time.Now().UnixNano()-p.away.Load() < comeback.Nanoseconds()):
+	case p.outage.Passing(err):
 		return &awayError{err}
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "cannot "+verb+" resource"):
 		permission := Permission{Verb: verb, Resource: "configmaps"}
@@ -126,9 +123,6 @@ func (p *ledgerPlace) do(ctx context.Context, c call, verb string) error {
 			permission.Name = p.name()
 		}
 		return &ForbiddenError{Namespace: p.namespace, Missing: []Permission{permission}}
-	case passing(err):
-		p.away.Store(time.Now().UnixNano())
-		return &awayError{err}
 	}
 	return err
 }

@@ -3,11 +3,9 @@ package hook
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -32,8 +30,11 @@ var (
 const patience = 20 * time.Second
 
 // api reads and writes objects. Every call is repeated while the API server is
-// away or busy, until the context ends or patience does.
-type api struct{ dynamic.Interface }
+// away, busy or coming up, until the context ends or patience does.
+type api struct {
+	dynamic.Interface
+	outage k8s.Outage
+}
 
 func newAPI(cfg *rest.Config) (*api, error) {
 	cfg = rest.CopyConfig(cfg)
@@ -43,7 +44,7 @@ func newAPI(cfg *rest.Config) (*api, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing a client of the API server: %w", err)
 	}
-	return &api{d}, nil
+	return &api{Interface: d}, nil
 }
 
 // object is one object by its name.
@@ -56,7 +57,7 @@ func (o object) String() string { return fmt.Sprintf("%s %s/%s", o.kind.Resource
 
 // get reads an object into a typed one and returns it as it is.
 func (a *api) get(ctx context.Context, o object, into any) (u *unstructured.Unstructured, err error) {
-	err = patiently(ctx, "reading "+o.String(), func(ctx context.Context) (err error) {
+	err = a.patiently(ctx, "reading "+o.String(), func(ctx context.Context) (err error) {
 		u, err = a.Resource(o.kind).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 		return err
 	})
@@ -77,7 +78,7 @@ func (a *api) get(ctx context.Context, o object, into any) (u *unstructured.Unst
 // list reads the objects that a field selector names.
 func (a *api) list(ctx context.Context, kind schema.GroupVersionResource, namespace, fields string) ([]unstructured.Unstructured, error) {
 	var found *unstructured.UnstructuredList
-	err := patiently(ctx, "listing "+kind.Resource, func(ctx context.Context) (err error) {
+	err := a.patiently(ctx, "listing "+kind.Resource, func(ctx context.Context) (err error) {
 		found, err = a.Resource(kind).Namespace(namespace).List(ctx, metav1.ListOptions{FieldSelector: fields})
 		return err
 	})
@@ -93,7 +94,7 @@ func (a *api) create(ctx context.Context, o object, typed any) error {
 	if err != nil {
 		return err
 	}
-	return patiently(ctx, "creating "+o.String(), func(ctx context.Context) error {
+	return a.patiently(ctx, "creating "+o.String(), func(ctx context.Context) error {
 		_, err := a.Resource(o.kind).Namespace(o.namespace).Create(ctx, u, metav1.CreateOptions{FieldManager: k8s.Manager})
 		return err
 	})
@@ -106,7 +107,7 @@ func (a *api) update(ctx context.Context, o object, typed any) error {
 	if err != nil {
 		return err
 	}
-	return patiently(ctx, "writing "+o.String(), func(ctx context.Context) error {
+	return a.patiently(ctx, "writing "+o.String(), func(ctx context.Context) error {
 		_, err := a.Resource(o.kind).Namespace(o.namespace).Update(ctx, u, metav1.UpdateOptions{FieldManager: k8s.Manager})
 		return err
 	})
@@ -118,7 +119,7 @@ func (a *api) merge(ctx context.Context, o object, patch any) error {
 	if err != nil {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
-	return patiently(ctx, "patching "+o.String(), func(ctx context.Context) error {
+	return a.patiently(ctx, "patching "+o.String(), func(ctx context.Context) error {
 		_, err := a.Resource(o.kind).Namespace(o.namespace).Patch(ctx, o.name, types.MergePatchType, raw, metav1.PatchOptions{FieldManager: k8s.Manager})
 		return err
 	})
@@ -137,37 +138,18 @@ func unstruct(typed any) (*unstructured.Unstructured, error) {
 }
 
 // patiently repeats what may succeed later.
-func patiently(ctx context.Context, doing string, try func(context.Context) error) error {
+func (a *api) patiently(ctx context.Context, doing string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var said error // what the API server said last, which tells more than a deadline
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := try(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() == nil || said == nil {
-			said = fmt.Errorf("%s: %w", doing, err)
-		}
-		if !passing(err) {
-			return said
-		}
-		select {
-		case <-ctx.Done():
-			return &AwayError{said}
-		case <-time.After(pause):
-		}
+	err := k8s.Patiently(ctx, &a.outage, try)
+	if err == nil {
+		return nil
 	}
-}
-
-// passing reports whether an error may be gone at the next try.
-func passing(err error) bool {
-	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
-		return !errors.Is(err, context.Canceled)
+	said := fmt.Errorf("%s: %w", doing, err)
+	if ctx.Err() != nil && a.outage.Passing(err) {
+		return &AwayError{said}
 	}
-	code := status.Status().Code
-	return code == 429 || code >= 500
+	return said
 }
 
 // AwayError means that the API server did not answer for so long that a hook

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/argoproj/gitops-engine/pkg/sync/common"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -110,6 +110,7 @@ type follower struct {
 	begin   time.Time
 	said    map[string]bool
 	message string // of Argo CD, last
+	outage  k8s.Outage
 }
 
 func (f *follower) run(ctx context.Context) (Result, error) {
@@ -143,29 +144,25 @@ func (f *follower) run(ctx context.Context) (Result, error) {
 
 // read reads the Application, patiently: an API server that restarts is no end.
 func (f *follower) read(ctx context.Context) (*v1alpha1.Application, error) {
-	for {
-		u, err := f.api.Get(ctx, f.App, metav1.GetOptions{})
-		if err == nil {
-			var app v1alpha1.Application // has fields that runtime's converter cannot set
-			raw, err := u.MarshalJSON()
-			if err == nil {
-				err = json.Unmarshal(raw, &app)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("reading application %s/%s: %w", f.Namespace, f.App, err)
-			}
-			return &app, nil
+	var u *unstructured.Unstructured
+	err := k8s.Patiently(ctx, &f.outage, func(ctx context.Context) (err error) {
+		if u, err = f.api.Get(ctx, f.App, metav1.GetOptions{}); err != nil && f.outage.Passing(err) {
+			f.say("the API server does not answer: " + err.Error())
 		}
-		if status := apierrors.APIStatus(nil); errors.As(err, &status) && status.Status().Code < 500 {
-			return nil, fmt.Errorf("reading application %s/%s: %w", f.Namespace, f.App, err)
-		}
-		f.say("the API server does not answer: " + err.Error())
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(poll):
-		}
+		return err
+	})
+	var app v1alpha1.Application // has fields that runtime's converter cannot set
+	var raw []byte
+	if err == nil {
+		raw, err = u.MarshalJSON()
 	}
+	if err == nil {
+		err = json.Unmarshal(raw, &app)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading application %s/%s: %w", f.Namespace, f.App, err)
+	}
+	return &app, nil
 }
 
 // busy reports whether a sync is asked for or under way.
