@@ -3,11 +3,13 @@ package gitops
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing/transport"
@@ -24,6 +26,10 @@ const dialTimeout = 10 * time.Second
 // ever in a message.
 func withoutCredentials(raw string, auth Auth) (string, Auth, error) {
 	u, err := url.Parse(raw)
+	if err != nil && strings.Contains(raw, "://") {
+		// What does not parse may hold a password, and so may the error.
+		return "", auth, errors.New("the URL of the repository cannot be read: leave user and password out of it")
+	}
 	if err != nil || u.Host == "" || u.User == nil {
 		if raw == "" {
 			return "", auth, fmt.Errorf("the repository has no URL")
