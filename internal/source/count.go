@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +37,7 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 		if err != nil {
 			f.add(fmt.Sprintf("node %s: %v", n.name, err))
 			bad = true
-			if _, noReading := err.(*wire.FormatError); noReading {
+			if unread := (*wire.FormatError)(nil); errors.As(err, &unread) {
 				n.now = n.prev
 			}
 			continue

@@ -19,7 +19,7 @@ import (
 // Node is a machine with a sluice-probe.
 type Node struct {
 	Name   string
-	Target string // of its probe, as wire.Dial takes it; "": it has none that is ready
+	Target string // of its probe, as wire.Dial takes it; "": it has none with an address
 }
 
 // Fleet knows where the two versions run.
