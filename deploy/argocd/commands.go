@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
@@ -151,7 +152,7 @@ not promoted. The ledger keeps both, and who said so.`,
 			}
 			id := 0
 			if len(args) == 1 {
-				if _, err := fmt.Sscanf(args[0], "%d", &id); err != nil || id < 1 {
+				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
 					return fmt.Errorf("rollout %q is not a number like 7; sluice-argo status lists them", args[0])
 				}
 			}
