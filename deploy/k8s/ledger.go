@@ -17,7 +17,8 @@ import (
 )
 
 // LedgerLimit is how many bytes a ledger in a ConfigMap has at most; the API
-// server takes 1 MiB. Beyond it the oldest rollouts that have ended go.
+// server takes 1 MiB. Beyond it the oldest rollouts that have ended go, and with them
+// their verdicts: the same image may be tried again then.
 const LedgerLimit = 850 << 10
 
 const (

@@ -70,7 +70,8 @@ func Unfinished(history []Record) []Rollout {
 // It is false if the image or the gate is unknown, if the rollout is not over,
 // was interrupted by an operator ([Operator]) or by the death of sluice
 // ([Death]), was refused before the gate was ever asked, or was forgotten
-// together with all that came before it.
+// together with all that came before it. It is also false for what was cut off a
+// ledger with a limit, which keeps some hundreds of rollouts.
 func Decided(history []Record, image, gate string) (Record, bool) {
 	digest := digestIn(image)
 	if digest == "" || gate == "" {
