@@ -29,6 +29,7 @@ func Probes(ctx context.Context, cfg *rest.Config, namespace string, port int) (
 	if err != nil {
 		return nil, err
 	}
+	defer a.close()
 	var pods core.PodList
 	err = a.list(ctx, "/api/v1/namespaces/"+namespace+"/pods", nameLabel+"=sluice-probe", &pods)
 	if apierrors.IsForbidden(err) {

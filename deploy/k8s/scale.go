@@ -73,7 +73,7 @@ func (t *Target) scale(ctx context.Context, n int, force bool) error {
 			t.replicas = n
 			return nil
 		}
-		if !apierrors.IsConflict(err) || ctx.Err() != nil {
+		if !apierrors.IsConflict(err) || wait(ctx, poll/10) != nil {
 			return fmt.Errorf("scaling deployment %s to %d: %w", name, n, err)
 		}
 	}

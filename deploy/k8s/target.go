@@ -7,8 +7,8 @@
 // share of the pods. Nothing is kept outside the cluster: what a killed process
 // left is found, recognized as ours, and put right by [Target.Settle].
 //
-// Every call outlives an API server that restarts: it is repeated until its
-// deadline. The package knows nothing of verdicts, releases or Argo CD.
+// Every call outlives an API server that restarts: it is repeated until the
+// deadline of its context, however late that is, or for 20 seconds without one. The package knows nothing of verdicts, releases or Argo CD.
 package k8s
 
 import (
