@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	core "k8s.io/api/core/v1"
 )
 
 const (
@@ -16,7 +18,8 @@ const (
 // Shift gives the canary a share of the new connections, in ten-thousandths.
 // More pods are ready before they get more traffic, and traffic is off before
 // there are fewer. All of it (canary.Full) leaves the weight of the last step:
-// the stable Deployment is promoted by the next wave of the sync. It gives up
+// the stable Deployment is promoted by the next wave of the sync. While it waits
+// for more pods the canary keeps what it has, and nobody looks at it. It gives up
 // when the context of Start ends. Errors: *NotReadyError, and *ChangedError if
 // somebody else moved traffic meanwhile.
 func (t *Target) Shift(weight int) error {
@@ -81,7 +84,8 @@ func (t *Target) rested(ctx context.Context) error {
 }
 
 // Isolate keeps every new connection away from the canary, whatever others wrote
-// meanwhile. With a route that is one write of its weights; without one the
+// meanwhile. With a route that is one write of its weights, which a gateway obeys
+// within a second; without one the
 // canary is scaled to zero, and Isolate returns when its pods are out of the
 // endpoint slices. What is gone altogether gets no traffic and is no error. It
 // tries for up to a minute.
@@ -107,10 +111,10 @@ func (t *Target) isolate(ctx context.Context) error {
 // empty scales the canary to zero and waits until no new connection can reach
 // it.
 func (t *Target) empty(ctx context.Context, force bool) error {
+	canary := t.addresses(ctx) // before the first slice forgets them
 	if err := t.scale(ctx, 0, force); err != nil {
 		return err
 	}
-	canary := map[netip.Addr]bool{}
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	for {
@@ -125,6 +129,22 @@ func (t *Target) empty(ctx context.Context, force bool) error {
 			return fmt.Errorf("deployment %s is scaled to 0, but traffic may still reach it: %w", t.svc.canary(), err)
 		}
 	}
+}
+
+// addresses are those of the canary's pods, as far as one look at its slice and
+// one at its pods tell: what is left by an earlier try is in one of them.
+func (t *Target) addresses(ctx context.Context) map[netip.Addr]bool {
+	known := map[netip.Addr]bool{}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // it must not wait for this
+	defer cancel()
+	_, _ = t.served(ctx, known) // asked again as long as something is left
+	pods, _ := t.pods(ctx, "canary")
+	for _, p := range pods {
+		if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && p.Status.Phase != core.PodFailed && p.Status.Phase != core.PodSucceeded {
+			known[a] = true
+		}
+	}
+	return known
 }
 
 // served counts the canary's pods that get new connections. Their addresses are
