@@ -133,6 +133,24 @@ func TestOfTwoTargetsOneGivesUp(t *testing.T) {
 	}
 }
 
+func TestARolloutThatWasTakenBackBeforeItsFirstWeightSetsNone(t *testing.T) {
+	w := newWorld(t, Service{Route: true})
+	w.image("2")
+	first, second := w.open(), w.open()
+	if err := first.Start(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Its pods were there when it looked, and it is about to write.
+	var changed *ChangedError
+	if err := first.divide(t.Context(), traffic{weight: 100}); !errors.As(err, &changed) || !strings.Contains(err.Error(), "by another rollout of sluice") {
+		t.Errorf("got %v", err)
+	}
+	w.atRest()
+}
+
 func TestWhatIsGoneNeedsNoIsolating(t *testing.T) {
 	w := newWorld(t, Service{Route: true})
 	target := w.open()

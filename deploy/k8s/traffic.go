@@ -92,13 +92,13 @@ func (t *Target) rested(ctx context.Context) error {
 func (t *Target) Isolate() error {
 	ctx, cancel := context.WithTimeout(context.Background(), isolateLimit)
 	defer cancel()
-	return t.isolate(ctx)
+	return t.isolate(ctx, false)
 }
 
-func (t *Target) isolate(ctx context.Context) error {
+func (t *Target) isolate(ctx context.Context, mark bool) error {
 	var err error
 	if t.svc.Route {
-		err = t.clear(ctx)
+		err = t.clear(ctx, mark)
 	} else {
 		err = t.empty(ctx, true)
 	}
@@ -177,7 +177,7 @@ func (t *Target) Settle(ctx context.Context) error {
 	defer cancel()
 	var routeErr error
 	if t.svc.Route {
-		if routeErr = t.isolate(ctx); routeErr == nil {
+		if routeErr = t.isolate(ctx, true); routeErr == nil {
 			routeErr = t.rested(ctx)
 		}
 		var foreign *ForeignError

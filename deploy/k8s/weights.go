@@ -80,7 +80,9 @@ func (t *Target) divide(ctx context.Context, to traffic) error {
 }
 
 // clear takes all traffic off the canary, whatever the rules look like by now.
-func (t *Target) clear(ctx context.Context) error {
+// With mark the route says whose rest it is, so that a rollout which has not
+// moved anything yet, and is to end, does not begin.
+func (t *Target) clear(ctx context.Context, mark bool) error {
 	to := traffic{by: t.id}
 	return t.rewrite(ctx, true, func(r *route) ([]op, error) {
 		pairs, err := r.backends(t.svc)
@@ -91,7 +93,7 @@ func (t *Target) clear(ctx context.Context) error {
 		for _, p := range pairs {
 			rest = rest && p.refs[p.canary].weight() == 0 && (p.stable < 0 || p.refs[p.stable].weight() > 0)
 		}
-		if rest {
+		if rest && (!mark || r.noted() == to) {
 			t.traffic = traffic{by: r.noted().by}
 			return nil, nil
 		}
