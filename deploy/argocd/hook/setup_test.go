@@ -61,7 +61,7 @@ func TestAHookThatCannotDoItsWorkSaysWhyOnTheApplication(t *testing.T) {
 			w.patch(object{applications, w.s.AppNamespace, w.s.App}, map[string]any{"spec": map[string]any{"source": map[string]any{"targetRevision": "v1.2"}}})
 		}, exit: exitUsage, says: `targetRevision "v1.2"`},
 		"a git remote that is gone": {breaks: func(t *testing.T, w *yard) {
-			w.s.Config.Deploy.ArgoCD.Repository = "http://127.0.0.1:1/shop.git"
+			w.gitAt("http://127.0.0.1:1/shop.git")
 		}, exit: exitTransient, says: "127.0.0.1:1"},
 		"an image without a digest": {breaks: func(t *testing.T, w *yard) { w.s.Image = repo + "1.1.0" }, exit: exitUsage, says: "has no digest"},
 		"an image whose tag is no version": {breaks: func(t *testing.T, w *yard) {
