@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	workdir = "/src"
-	toolDir = "/sluice"
-	onPath  = "/usr/local/bin/sluice"
+	workdir     = "/src"
+	toolDir     = "/sluice"
+	onPath      = "/usr/local/bin/sluice"
+	goCache     = "/cache/go-build"
+	registryDir = "/run/registry" // DOCKER_CONFIG, when there are credentials
 )
 
 // Command is the sluice command, built from source for the engine's platform.
@@ -32,10 +34,10 @@ func (m *Sluice) Command() *dagger.File {
 func (m *Sluice) golang() *dagger.Container {
 	ctr := m.Base.
 		WithEnvVariable("GOMODCACHE", "/go/pkg/mod").
-		WithEnvVariable("GOCACHE", "/root/.cache/go-build").
+		WithEnvVariable("GOCACHE", goCache).
 		WithEnvVariable("GOTOOLCHAIN", "local").
 		WithMountedCache("/go/pkg/mod", dag.CacheVolume("sluice-go-modules")).
-		WithMountedCache("/root/.cache/go-build", dag.CacheVolume("sluice-go-build"))
+		WithMountedCache(goCache, dag.CacheVolume("sluice-go-build"))
 	if m.Modules != nil {
 		ctr = ctr.WithMountedDirectory(toolbox.ModulesDir, m.Modules)
 	}
@@ -119,6 +121,16 @@ func text(ctx context.Context, ctr *dagger.Container, err error) (string, error)
 		return "", err
 	}
 	return ctr.Stdout(ctx)
+}
+
+// report is what a step prints in a form: text or json.
+func (m *Sluice) report(ctx context.Context, job toolbox.Job, step, version, format string, flags ...string) (string, error) {
+	form, err := command.Format(format)
+	if err != nil {
+		return "", err
+	}
+	ctr, err := m.sluice(job, step, version, append(form, flags...)...)
+	return text(ctx, ctr, err)
 }
 
 // attempt runs a command that may fail, and returns what came of it.

@@ -51,12 +51,7 @@ func (m *Sluice) StripReport(
 	// +default="text"
 	format string,
 ) (string, error) {
-	flags, err := command.Format(format)
-	if err != nil {
-		return "", err
-	}
-	ctr, err := m.sluice(toolbox.Compile, "build", version, append(flags, "--sizes")...)
-	return text(ctx, ctr, err)
+	return m.report(ctx, toolbox.Compile, "build", version, format, "--sizes")
 }
 
 // UpxTest packs every binary with UPX, tests and runs what came of it, and says which stay packed and why others do not.
@@ -69,12 +64,7 @@ func (m *Sluice) UpxTest(
 	// +default="text"
 	format string,
 ) (string, error) {
-	flags, err := command.Format(format)
-	if err != nil {
-		return "", err
-	}
-	ctr, err := m.sluice(toolbox.Pack, "pack", version, flags...)
-	return text(ctx, ctr, err)
+	return m.report(ctx, toolbox.Pack, "pack", version, format)
 }
 
 // Reproduce builds everything twice, in different folders and with caches of their own, and fails if a byte differs.
@@ -159,12 +149,7 @@ func (m *Sluice) Policy(
 	// +default="text"
 	format string,
 ) (string, error) {
-	flags, err := command.Format(format)
-	if err != nil {
-		return "", err
-	}
-	ctr, err := m.sluice(toolbox.Pack, "policy", version, flags...)
-	return text(ctx, ctr, err)
+	return m.report(ctx, toolbox.Pack, "policy", version, format)
 }
 
 // Verify checks a release that was made before: signatures, digests, SBOMs and image, offline.
@@ -228,7 +213,9 @@ func (m *Sluice) Publish(
 		return nil, err
 	}
 	if registryConfig != nil {
-		ctr = ctr.WithMountedSecret("/root/.docker/config.json", registryConfig)
+		ctr = ctr.
+			WithEnvVariable("DOCKER_CONFIG", registryDir).
+			WithMountedSecret(registryDir+"/config.json", registryConfig)
 	}
 	ctr = ctr.WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: toolbox.Pack.Privileged()})
 	manifest, err := ctr.Stdout(ctx)
