@@ -98,14 +98,15 @@ func addFormat(cmd *cobra.Command, into *string) {
 func rollbackCommand() *cobra.Command {
 	var o operator
 	var git string
-	var dryRun bool
+	options := hook.RollbackOptions{Operator: hook.Operator()}
 	cmd := &cobra.Command{
 		Use: "rollback", Short: "Take a release back, now: traffic, canary, then a revert commit", Args: cobra.NoArgs,
 		Long: `Rollback takes back the release that is on its way: all traffic to the stable
 version and the canary to zero at once, then a revert commit, so that git says
 what runs. With nothing on its way it takes back the version that serves: the
 revert commit goes to what was promoted before it, and the sync of that needs no
-gate. The ledger records who did it.`,
+gate. The ledger records who did it. Run again it finishes what was cut short, and
+takes back nothing more.`,
 		Example: `  sluice-argo rollback --dry-run
   sluice-argo rollback -f sluice.yaml --git-credentials ./git     files username and password`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -118,7 +119,7 @@ gate. The ledger records who did it.`,
 				return err
 			}
 			s.Git = git
-			v, err := hook.Rollback(cmd.Context(), s, cfg, hook.Operator(), dryRun, cmd.ErrOrStderr())
+			v, err := hook.Rollback(cmd.Context(), s, cfg, options, cmd.ErrOrStderr())
 			switch {
 			case err != nil:
 				return err
@@ -131,7 +132,8 @@ gate. The ledger records who did it.`,
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&git, "git-credentials", "", "folder with username and password for the revert commit")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	cmd.Flags().BoolVar(&options.Serving, "serving", false, "take back the version that serves, although the last release was taken back by hand")
+	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
 }
 

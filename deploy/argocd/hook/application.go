@@ -175,17 +175,23 @@ func (h *hook) event(ctx context.Context, v Verdict) error {
 	return h.api.create(ctx, object{events, h.AppNamespace, e.Name}, &e)
 }
 
-// syncedAt is the git revision of the sync that promoted a release: the one that
-// ended next after the rollout's start.
-func (a application) syncedAt(r release.Record) string {
+// syncedAt is the git revision of the sync that promoted a release: the first that
+// ended after the books were closed, or, where a later hook closed them, the last
+// one since the rollout began.
+func (a application) syncedAt(r release.Record) (revision string) {
 	if a.Application == nil {
 		return ""
 	}
+	since := func(h v1alpha1.RevisionHistory, t time.Time) bool {
+		return !h.DeployedAt.Time.Before(t.Truncate(time.Second)) // the history has whole seconds
+	}
 	for _, h := range a.Status.History {
-		// The history has whole seconds.
-		if !h.DeployedAt.Time.Before(r.Started.Truncate(time.Second)) {
-			return cmp.Or(h.Revision, first(h.Revisions))
+		if since(h, r.Started) {
+			revision = cmp.Or(h.Revision, first(h.Revisions))
+		}
+		if since(h, r.Ended) {
+			break
 		}
 	}
-	return ""
+	return revision
 }

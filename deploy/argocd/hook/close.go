@@ -152,7 +152,7 @@ func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
 		v = &Verdict{Rollout: open.ID, Trigger: release.Death}
 		v.Reason = "no verdict: the hook that judges it ended before it had one (" + h.app.message() + "); that is not the release's fault, it may be released again"
 		*v = h.complete(*v, nil)
-		settled = errors.Join(settled, h.leave(ctx, Handover{Verdict: v})) // for the next run, if this one is killed before git is put right
+		settled = errors.Join(settled, h.leave(ctx, handover{Verdict: v})) // for the next run, if this one is killed before git is put right
 	default:
 		return h.before(settled)
 	}

@@ -25,15 +25,17 @@ const (
 	mostLooks    = 700 << 10          // bytes of them; a ConfigMap holds 1 MiB
 )
 
-// Handover is what one hook leaves to the next in the ConfigMap NAME-verdict:
+// handover is what one hook leaves to the next in the ConfigMap NAME-verdict:
 // the verdict, and with it all that is needed to come to it again.
-type Handover struct {
+type handover struct {
 	Verdict   *Verdict
 	Recording *verdict.Recording
 	Looks     []canary.Look
 }
 
-func (h *hook) handover() object { return object{configMaps, h.namespace(), h.service() + "-verdict"} }
+func (h *hook) verdictObject() object {
+	return object{configMaps, h.namespace(), h.service() + "-verdict"}
+}
 
 func (h *hook) labels() map[string]string {
 	return map[string]string{"app.kubernetes.io/managed-by": k8s.Manager, "app.kubernetes.io/part-of": h.service()}
@@ -52,7 +54,7 @@ func (h *hook) found(ctx context.Context) (*Verdict, error) {
 // lastVerdict reads the verdict that was left last, of whatever release.
 func (h *hook) lastVerdict(ctx context.Context) (*Verdict, error) {
 	var m core.ConfigMap
-	_, err := h.api.get(ctx, h.handover(), &m)
+	_, err := h.api.get(ctx, h.verdictObject(), &m)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -64,7 +66,7 @@ func (h *hook) lastVerdict(ctx context.Context) (*Verdict, error) {
 	}
 	var v Verdict
 	if err := json.Unmarshal([]byte(m.Data[keyVerdict]), &v); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", h.handover(), err)
+		return nil, fmt.Errorf("reading %s: %w", h.verdictObject(), err)
 	}
 	return &v, nil
 }
@@ -76,17 +78,17 @@ func (e *takenBackError) Error() string { return e.Verdict.Reason }
 
 // leave writes what the next hook will find, in place of what is there. An
 // operator's word about the same rollout stays: a *takenBackError.
-func (h *hook) leave(ctx context.Context, o Handover) error {
+func (h *hook) leave(ctx context.Context, o handover) error {
 	m, err := h.configMap(o)
 	if err != nil {
 		return err
 	}
 	for {
 		var old core.ConfigMap
-		_, err := h.api.get(ctx, h.handover(), &old)
+		_, err := h.api.get(ctx, h.verdictObject(), &old)
 		switch {
 		case apierrors.IsNotFound(err):
-			err = h.api.create(ctx, h.handover(), m)
+			err = h.api.create(ctx, h.verdictObject(), m)
 		case err == nil:
 			var there Verdict
 			_ = json.Unmarshal([]byte(old.Data[keyVerdict]), &there) // empty, or of no use to anybody
@@ -94,7 +96,7 @@ func (h *hook) leave(ctx context.Context, o Handover) error {
 				return &takenBackError{there}
 			}
 			m.ResourceVersion = old.ResourceVersion
-			err = h.api.update(ctx, h.handover(), m)
+			err = h.api.update(ctx, h.verdictObject(), m)
 		}
 		if err == nil || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || ctx.Err() != nil {
 			return err
@@ -102,7 +104,7 @@ func (h *hook) leave(ctx context.Context, o Handover) error {
 	}
 }
 
-func (h *hook) configMap(o Handover) (*core.ConfigMap, error) {
+func (h *hook) configMap(o handover) (*core.ConfigMap, error) {
 	m := &core.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace(), Name: h.service() + "-verdict", Labels: h.labels()},

@@ -6,7 +6,7 @@
 // closes the books of a release that is stable now, and SyncFail takes back one
 // that failed, in the cluster and in git. Every hook may be killed anywhere, run
 // again and run twice: what was decided is found in the ledger and in the
-// [Handover], what was left half done is put right first, and a lock in the
+// handover, what was left half done is put right first, and a lock in the
 // cluster lets only one of them move traffic.
 //
 // A hook ends with a [Verdict]. It is told everywhere alike: exit status,
@@ -37,8 +37,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
-// Names lists the hooks in the order in which Argo CD runs them.
-var Names = []string{"presync", "sync", "postsync", "syncfail"}
+// names lists the hooks in the order in which Argo CD runs them.
+var names = []string{"presync", "sync", "postsync", "syncfail"}
 
 // last is for what has to be done although time is up: the traffic off the
 // canary, the verdict told. A pod has 30 s from SIGTERM to SIGKILL.
@@ -107,10 +107,10 @@ func newHook(name string, s Settings, cfg *rest.Config, log io.Writer) (*hook, e
 
 func (h *hook) run(ctx context.Context) (Verdict, error) {
 	work, ok := map[string]func(context.Context) (Verdict, error){
-		"presync": h.presync, "sync": h.gate, "postsync": h.postsync, "syncfail": h.syncfail,
+		"presync": h.presync, "sync": h.rollOut, "postsync": h.postsync, "syncfail": h.syncfail,
 	}[h.name]
 	if !ok {
-		return Verdict{}, fmt.Errorf("unknown hook %q (known: %s)", h.name, strings.Join(Names, ", "))
+		return Verdict{}, fmt.Errorf("unknown hook %q (known: %s)", h.name, strings.Join(names, ", "))
 	}
 	if err := h.check(); err != nil {
 		return Verdict{}, err

@@ -33,12 +33,19 @@ func Operator() string {
 	return name + "@" + host
 }
 
+// RollbackOptions say how a release is taken back.
+type RollbackOptions struct {
+	Operator string // who asks for it
+	DryRun   bool   // only say what would be done
+	Serving  bool   // the version that serves, although the last one on its way was taken back by hand
+}
+
 // Rollback takes back, on a person's word, the release that is on its way, or
 // with nothing on its way the one that serves. What is on its way loses its
 // traffic at once, whoever runs it; then the books are closed and git goes back.
-// With dryRun it only says what would be done.
-func Rollback(ctx context.Context, s Settings, cfg *rest.Config, operator string, dryRun bool, log io.Writer) (Verdict, error) {
-	s.Holder = operatorPrefix + operator
+// Run again, it finishes what a killed one left, and takes back nothing more.
+func Rollback(ctx context.Context, s Settings, cfg *rest.Config, o RollbackOptions, log io.Writer) (Verdict, error) {
+	s.Holder = operatorPrefix + o.Operator
 	h, err := newHook("rollback", s, cfg, log)
 	if err != nil {
 		return Verdict{}, err
@@ -58,10 +65,35 @@ func Rollback(ctx context.Context, s Settings, cfg *rest.Config, operator string
 	}
 	for _, open := range release.Unfinished(records) {
 		if open.Operator == "" {
-			return h.takeBackNow(ctx, open, operator, dryRun)
+			return h.takeBackNow(ctx, open, o.Operator, o.DryRun)
 		}
 	}
-	return h.goBack(ctx, records, operator, dryRun)
+	if n := len(records); n > 0 && !o.Serving && records[n-1].Trigger == release.Operator && records[n-1].Rollout.Operator == "" {
+		return h.takenBack(ctx, records[n-1], o.DryRun)
+	}
+	return h.goBack(ctx, records, o.Operator, o.DryRun)
+}
+
+// takenBack makes sure that git says what the ledger says: the newest release was
+// taken back by hand.
+func (h *hook) takenBack(ctx context.Context, r release.Record, dryRun bool) (Verdict, error) {
+	h.Image = r.Image
+	v := Verdict{Rollout: r.ID, Trigger: release.Operator, Reason: r.Reason}
+	left, err := h.lastVerdict(ctx)
+	if err != nil {
+		return v, err
+	}
+	if left != nil && left.Rollout == r.ID {
+		v.Revision = left.Revision
+	}
+	v = h.complete(v, nil)
+	v.Hint = "to take back the version that serves, too: --serving"
+	if dryRun {
+		v.Reason = fmt.Sprintf("%s was taken back already; would make sure that git says so", r.Version)
+		return v, nil
+	}
+	v.Reverted, err = h.revert(ctx, v, v.Revision, h.app.good())
+	return v, errors.Join(err, h.tell(ctx, v))
 }
 
 // takeBackNow takes back what is on its way.
@@ -77,7 +109,7 @@ func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator s
 		return v, nil
 	}
 	// Who holds the lock has to find this verdict when the lock is gone.
-	if err := h.leave(ctx, Handover{Verdict: &v}); err != nil {
+	if err := h.leave(ctx, handover{Verdict: &v}); err != nil {
 		return v, err
 	}
 	l := h.newLock()

@@ -21,14 +21,14 @@ func (h *hook) presync(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	first, err := h.openOrFirst(ctx, records)
-	if why := h.unserved(records, err); why != "" {
-		return h.nothing(ctx, why)
+	if why := h.unfit(records, err); why != "" {
+		return h.nothing(ctx, why, err)
 	}
 	if err != nil {
 		return Verdict{}, err
 	}
 	if why := h.serves(records, first); why != "" {
-		return h.nothing(ctx, why)
+		return h.nothing(ctx, why, nil)
 	}
 	if err := h.checkVersion(); err != nil {
 		return Verdict{}, err
@@ -96,24 +96,47 @@ func (h *hook) serves(records []release.Record, first bool) string {
 	return ""
 }
 
-// unserved says why a stable version without a pod is no reason to stop; "" if
-// it is one. A commit that gives it pods again could never be synced otherwise.
-func (h *hook) unserved(records []release.Record, err error) string {
-	var none *k8s.NoEndpointsError
-	if r, ok := release.Running(records); errors.As(err, &none) && ok && same(r.Image, h.Image) {
-		return fmt.Sprintf("the ledger's last good release is this image (rollout %d), though nothing serves: %v", r.ID, err)
+// unfit says why objects that are not in order are no reason to stop; "" if they
+// are. Where nothing is to be rolled out, the commit that is synced may be the very
+// one that puts them in order.
+func (h *hook) unfit(records []release.Record, err error) string {
+	var (
+		none    *k8s.NoEndpointsError
+		foreign *k8s.ForeignError
+		shape   *k8s.UnfitError
+		weights *k8s.WeightsError
+		absent  *k8s.AbsentError
+	)
+	if !errors.As(err, &none) && !errors.As(err, &foreign) && !errors.As(err, &shape) && !errors.As(err, &weights) && !errors.As(err, &absent) {
+		return ""
+	}
+	if r, ok := release.Running(records); ok && same(r.Image, h.Image) {
+		return fmt.Sprintf("the ledger's last good release is this image (rollout %d)", r.ID)
 	}
 	return ""
 }
 
 // nothing ends a hook that has nothing to roll out. What a killed hook left is
-// put to rest.
-func (h *hook) nothing(ctx context.Context, why string) (Verdict, error) {
+// put to rest; what is not ours, and weights that a person has set, stay.
+func (h *hook) nothing(ctx context.Context, why string, unfit error) (Verdict, error) {
 	h.say("nothing to do: %s", why)
+	v := Verdict{Reason: why, idle: true}
+	if unfit != nil {
+		h.say("not in order, and left as it is: %v", unfit)
+	}
+	var weights *k8s.WeightsError
+	if errors.As(unfit, &weights) {
+		return v, nil
+	}
 	if err := h.orAnyTarget(); err != nil {
 		return Verdict{}, err
 	}
-	return Verdict{Reason: why, idle: true}, h.target.Settle(ctx)
+	err := h.target.Settle(ctx)
+	if err != nil && unfit != nil && ctx.Err() == nil {
+		h.say("%v", err)
+		err = nil
+	}
+	return v, err
 }
 
 // checkVersion refuses a release that the ledger could not name.
@@ -160,7 +183,7 @@ func again(r release.Record) Verdict {
 // refuse leaves a verdict for the hook that closes the books.
 func (h *hook) refuse(ctx context.Context, v Verdict) (Verdict, error) {
 	v = h.complete(v, nil)
-	return v, h.leave(ctx, Handover{Verdict: &v})
+	return v, h.leave(ctx, handover{Verdict: &v})
 }
 
 // refused enters a refusal into the ledger, once, unless what went wrong says

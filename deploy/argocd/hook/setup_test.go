@@ -145,6 +145,33 @@ func TestWhatGitRefusesIsSaidAndTheTrafficIsOff(t *testing.T) {
 	}
 }
 
+func TestWithNothingToRollOutWhatIsNotInOrderStaysAndStopsNothing(t *testing.T) {
+	for name, change := range map[string]any{
+		"the route is somebody else's": map[string]any{"metadata": map[string]any{"labels": map[string]any{"app.kubernetes.io/managed-by": "Helm"}}},
+		"a person's weights": map[string]any{"spec": map[string]any{"rules": []any{map[string]any{"backendRefs": []any{
+			map[string]any{"name": "shop-stable", "port": 80, "weight": 60}, map[string]any{"name": "shop-canary", "port": 80, "weight": 40},
+		}}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newYard(t, byWeights)
+			w.want("sync", 0)
+			w.image("stable", ref("1.1.0"))
+			w.want("postsync", 0)
+			w.patch(w.route(), change)
+			before, err := w.admin.get(t.Context(), w.route(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.want("presync", 0)
+			w.want("sync", 0)
+			after, err := w.admin.get(t.Context(), w.route(), nil)
+			if err != nil || after.GetResourceVersion() != before.GetResourceVersion() {
+				t.Errorf("the route was written, %v", err)
+			}
+		})
+	}
+}
+
 // gitAt lets the Application come from another repository.
 func (w *yard) gitAt(url string) {
 	w.patch(object{applications, w.s.AppNamespace, w.s.App}, map[string]any{"spec": map[string]any{"source": map[string]any{"repoURL": url}}})
@@ -160,15 +187,15 @@ func TestAnOperatorsWordIsNotOverwritten(t *testing.T) {
 		{Rollout: 1, Verdict: "fail", Trigger: release.SLO},
 		{Rollout: 1, Trigger: release.Operator, Reason: "taken back by jane"},
 	} {
-		if err := h.leave(t.Context(), Handover{Verdict: &v}); err != nil {
+		if err := h.leave(t.Context(), handover{Verdict: &v}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var taken *takenBackError
-	if err := h.leave(t.Context(), Handover{Verdict: &Verdict{Rollout: 1, Verdict: "pass"}}); !errors.As(err, &taken) || taken.Verdict.Reason != "taken back by jane" {
+	if err := h.leave(t.Context(), handover{Verdict: &Verdict{Rollout: 1, Verdict: "pass"}}); !errors.As(err, &taken) || taken.Verdict.Reason != "taken back by jane" {
 		t.Errorf("got %v", err)
 	}
-	if err := h.leave(t.Context(), Handover{Verdict: &Verdict{Rollout: 2, Verdict: "pass"}}); err != nil {
+	if err := h.leave(t.Context(), handover{Verdict: &Verdict{Rollout: 2, Verdict: "pass"}}); err != nil {
 		t.Errorf("the next rollout: %v", err)
 	}
 }
@@ -181,10 +208,10 @@ func TestAnOperatorTakesBackWhatIsOnItsWay(t *testing.T) {
 		t.Fatal(gate.log.String())
 	}
 	var log bytes.Buffer
-	if v, err := Rollback(t.Context(), w.s, w.cfg, "jane", true, &log); err != nil || !strings.Contains(v.Reason, "would take") || len(w.records()) != 1 {
+	if v, err := Rollback(t.Context(), w.s, w.cfg, RollbackOptions{Operator: "jane", DryRun: true}, &log); err != nil || !strings.Contains(v.Reason, "would take") || len(w.records()) != 1 {
 		t.Fatalf("a dry run says %q, %v", v.Reason, err)
 	}
-	v, err := Rollback(t.Context(), w.s, w.cfg, "jane", false, &log)
+	v, err := Rollback(t.Context(), w.s, w.cfg, RollbackOptions{Operator: "jane"}, &log)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
 	}
@@ -195,6 +222,10 @@ func TestAnOperatorTakesBackWhatIsOnItsWay(t *testing.T) {
 	w.said("rolled-back", "taken back by jane")
 	if r := w.last(); r.Trigger != release.Operator || r.Outcome != release.RolledBack || v.Rollout != r.ID {
 		t.Errorf("recorded as %+v", r)
+	}
+	again, err := Rollback(t.Context(), w.s, w.cfg, RollbackOptions{Operator: "jane"}, &log)
+	if err != nil || !strings.Contains(again.Reverted, "already") || len(w.records()) != 1 {
+		t.Errorf("run again it says %q, %v, with %d records", again.Reverted, err, len(w.records()))
 	}
 	w.want("sync", 1)
 	w.want("syncfail", 0)
@@ -208,7 +239,7 @@ func TestAnOperatorGoesBackFromWhatServes(t *testing.T) {
 	w.want("sync", 0)
 	w.image("stable", ref("1.1.0"))
 	w.want("postsync", 0)
-	if _, err := Rollback(t.Context(), w.s, w.cfg, "jane", false, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "no version before 1.1.0") {
+	if _, err := Rollback(t.Context(), w.s, w.cfg, RollbackOptions{Operator: "jane"}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "no version before 1.1.0") {
 		t.Errorf("with one version in the ledger: %v", err)
 	}
 	w.synced(w.bad)
@@ -218,7 +249,7 @@ func TestAnOperatorGoesBackFromWhatServes(t *testing.T) {
 	w.image("stable", ref("1.2.0"))
 	w.want("postsync", 0)
 	w.synced(w.bad)
-	v, err := Rollback(t.Context(), w.s, w.cfg, "jane", false, &bytes.Buffer{})
+	v, err := Rollback(t.Context(), w.s, w.cfg, RollbackOptions{Operator: "jane"}, &bytes.Buffer{})
 	if err != nil {
 		t.Fatal(err)
 	}

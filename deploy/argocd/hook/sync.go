@@ -15,10 +15,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
-// gate gives the release traffic step by step. With a pass it leaves the last
+// rollOut gives the release traffic step by step. With a pass it leaves the last
 // step's weight: the stable Deployment gets the image next, and PostSync puts the
 // traffic to rest.
-func (h *hook) gate(ctx context.Context) (Verdict, error) {
+func (h *hook) rollOut(ctx context.Context) (Verdict, error) {
 	if v, err := h.found(ctx); err != nil {
 		return Verdict{}, err
 	} else if v != nil && v.Trigger == release.Operator && v.Operation == h.app.operation() {
@@ -29,14 +29,14 @@ func (h *hook) gate(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	first, err := h.openOrFirst(ctx, records)
-	if why := h.unserved(records, err); why != "" {
-		return h.nothing(ctx, why)
+	if why := h.unfit(records, err); why != "" {
+		return h.nothing(ctx, why, err)
 	}
 	if err != nil {
 		return Verdict{}, err
 	}
 	if why := h.serves(records, first); why != "" {
-		return h.nothing(ctx, why)
+		return h.nothing(ctx, why, nil)
 	}
 	open, resumed := h.unfinished(records)
 	if resumed {
@@ -222,7 +222,7 @@ func (h *hook) decided(ctx context.Context, open release.Rollout, plan canary.Pl
 	h.say("%s: %s", v.Word(), v.Reason)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
 	defer cancel()
-	err := h.leave(ctx, Handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
+	err := h.leave(ctx, handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
 		Record: release.Record{Rollout: open, Result: result}, Verdict: r.Verdict, Gate: verdict.Gate(h.Config.Deploy.Gate),
 		Plan: plan, Timeline: r.Timeline, Events: h.notes,
 	}})
