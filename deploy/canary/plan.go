@@ -53,9 +53,10 @@ func (p Plan) Validate() error {
 
 // State is where a rollout stands.
 type State struct {
-	Step int           // index into Plan.Steps
-	On   time.Duration // time on this step
-	For  time.Duration // time since the canary got its first traffic
+	Step    int           // index into Plan.Steps
+	On      time.Duration // time on this step
+	For     time.Duration // time since the canary got its first traffic
+	Waiting bool          // for the target to be ready for this step: the weight is still that of the one before
 }
 
 // Action is what a target has to do next.
@@ -77,16 +78,20 @@ func (a Action) String() string {
 // time passed and at whose end the gate gave the outcome o.
 //
 // Only a pass moves forward. A fail and an invalid measurement roll back at
-// once; inconclusive and no-data hold until the deadline and then roll back.
+// once; inconclusive and no-data hold until the deadline and then roll back. So
+// does a pass at the weight of the step before, which says nothing of this one.
 func Decide(p Plan, s State, passed time.Duration, o gate.Outcome) (Action, State) {
-	s.On += passed
 	s.For += passed
+	if !s.Waiting {
+		s.On += passed
+	}
+	passes := o == gate.Pass && !s.Waiting && s.On >= p.Steps[s.Step].Min
 	switch {
 	case o == gate.Fail || o == gate.Invalid:
 		return RollBack, s
-	case o == gate.Pass && s.On >= p.Steps[s.Step].Min && s.Step == len(p.Steps)-1:
+	case passes && s.Step == len(p.Steps)-1:
 		return Promote, s
-	case o == gate.Pass && s.On >= p.Steps[s.Step].Min:
+	case passes:
 		return Advance, State{Step: s.Step + 1, For: s.For}
 	case s.For >= p.Deadline:
 		return RollBack, s

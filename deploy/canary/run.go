@@ -9,93 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/gate"
 )
 
-// Observation is one block of measurements as a source saw it.
-type Observation struct {
-	gate.Block
-	Mismatch     bool      // Fault says that what is loaded is not what was signed
-	FirstRequest time.Time // first request the canary ever answered; zero if none
-	FirstError   time.Time // first request it failed; zero if none
-}
-
-// Source measures both versions.
-type Source interface {
-	// Observe waits for the end of the current block and returns what happened
-	// in it. An error means that the measurement cannot be had at all.
-	Observe(ctx context.Context) (Observation, error)
-}
-
-// Judge turns blocks into verdicts; a gate.Gate is one.
-type Judge interface {
-	Observe(gate.Block) gate.Verdict
-	// NextStep asks for the evidence of a pass anew: a canary that passed at a
-	// small weight has yet to pass at a larger one. Evidence of harm is kept.
-	NextStep()
-}
-
-// Target moves traffic.
-type Target interface {
-	Shift(weight int) error // gives the canary this share of the new connections
-	Isolate() error         // no new connection reaches the canary any more
-	Gone() <-chan struct{}  // closed when the canary's process has ended
-}
-
-// Trigger says what set off a rollback.
-type Trigger string
-
-// The triggers of a rollback. A rollout that ended for lack of evidence has
-// none.
-const (
-	None         Trigger = ""
-	SLO          Trigger = "slo"
-	HashMismatch Trigger = "hash-mismatch"
-	Signature    Trigger = "signature"
-	Crash        Trigger = "crash"
-	Operator     Trigger = "operator"
-)
-
-// Timeline holds the moments that matter after a regression; a zero time means
-// that it did not happen.
-type Timeline struct {
-	Breach   time.Time `json:"breach,omitzero"`   // first bad request the canary served
-	Evidence time.Time `json:"evidence,omitzero"` // first look at which the evidence spoke against it, and kept doing so
-	Verdict  time.Time `json:"verdict,omitzero"`  // decision taken
-	Traffic  time.Time `json:"traffic,omitzero"`  // no new connection reaches the canary
-}
-
-// Look is one block with the weight that was in force and what the gate said
-// at its end. A recorded list of looks is enough to judge a rollout again.
-type Look struct {
-	gate.Block
-	Weight  int          `json:"weight"`
-	Step    int          `json:"step"`
-	Warmup  bool         `json:"warmup,omitempty"` // recorded, not judged
-	Outcome gate.Outcome `json:"outcome"`
-	Odds    float64      `json:"odds"` // evidence against the canary, odds : 1
-	// PassOdds is the evidence for it, of the check that has the least.
-	PassOdds float64 `json:"pass_odds,omitempty"`
-}
-
-// Judged is what the judge is shown of a block. While the canary warms up that is
-// the stable version alone: how it behaves can be learnt already.
-func (l Look) Judged() gate.Block {
-	b := l.Block
-	if l.Warmup {
-		b.Canary = gate.Arm{}
-	}
-	return b
-}
-
-// Result is how a rollout ended. When Promote is set all new connections go to
-// the canary, otherwise none does.
-type Result struct {
-	Promote  bool
-	Verdict  gate.Verdict
-	Trigger  Trigger
-	Reason   string
-	Timeline Timeline
-	Looks    []Look
-}
-
 // Rollout is one run of a plan.
 type Rollout struct {
 	Plan   Plan
@@ -122,6 +35,9 @@ func (r Rollout) Run(ctx context.Context) (Result, error) {
 	if err == nil && run.res.Promote {
 		return run.res, nil
 	}
+	if v := &run.res.Verdict; err != nil && v.Outcome == gate.Pass { // of an earlier step, or of a canary that gets no more
+		v.Outcome, v.Reason = gate.Invalid, err.Error()
+	}
 	if isolateErr := r.Target.Isolate(); isolateErr != nil {
 		return run.res, errors.Join(err, fmt.Errorf("taking traffic off the canary: %w", isolateErr))
 	}
@@ -138,16 +54,16 @@ type rollout struct {
 }
 
 func (r *rollout) steps(ctx context.Context) error {
-	if err := r.Target.Shift(r.Plan.Steps[0].Weight); err != nil {
-		return fmt.Errorf("shifting traffic to the canary: %w", err)
-	}
+	r.state.Waiting = true
 	for {
+		if err := r.move(); err != nil {
+			return err
+		}
 		obs, stop := r.observe(ctx)
 		if stop {
 			return nil
 		}
-		action := r.look(obs)
-		switch action {
+		switch r.look(obs) {
 		case Promote:
 			if err := r.Target.Shift(Full); err != nil {
 				return fmt.Errorf("promoting the canary: %w", err)
@@ -158,12 +74,48 @@ func (r *rollout) steps(ctx context.Context) error {
 			r.blame()
 			return nil
 		case Advance:
-			r.Judge.NextStep()
-			if err := r.Target.Shift(r.Plan.Steps[r.state.Step].Weight); err != nil {
-				return fmt.Errorf("shifting more traffic to the canary: %w", err)
-			}
+			r.state.Waiting = true
 		}
 	}
+}
+
+// move gives the canary the weight of its step as soon as the target is ready
+// for it.
+func (r *rollout) move() error {
+	if !r.state.Waiting {
+		return nil
+	}
+	weight := r.Plan.Steps[r.state.Step].Weight
+	if p, ok := r.Target.(Preparer); ok {
+		ready, err := p.Prepare(weight)
+		if err != nil {
+			return fmt.Errorf("getting ready for more traffic to the canary: %w", err)
+		}
+		if !ready {
+			return nil
+		}
+	}
+	if len(r.res.Looks) > 0 { // what was seen so far was seen at another weight
+		r.Judge.NextStep()
+	}
+	if err := r.Target.Shift(weight); err != nil {
+		return fmt.Errorf("shifting traffic to the canary: %w", err)
+	}
+	r.state.Waiting = false
+	return nil
+}
+
+// weight is the one in force: that of the step, or of the one before as long as
+// the target is not ready.
+func (r *rollout) weight() int {
+	step := r.state.Step
+	if r.state.Waiting {
+		step--
+	}
+	if step < 0 {
+		return 0
+	}
+	return r.Plan.Steps[step].Weight
 }
 
 // observe waits for one block; stop is set when the rollout ends instead.
@@ -201,7 +153,7 @@ func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
 // judge sees only what the stable version did, unless it cannot be trusted.
 func (r *rollout) look(obs Observation) Action {
 	look := Look{
-		Block: obs.Block, Weight: r.Plan.Steps[r.state.Step].Weight, Step: r.state.Step,
+		Block: obs.Block, Weight: r.weight(), Step: r.state.Step, Waiting: r.state.Waiting,
 		Warmup: r.state.For < r.Plan.Warmup && obs.Fault == "",
 	}
 	passed := obs.End.Sub(obs.Start)
@@ -224,76 +176,4 @@ func (r *rollout) look(obs Observation) Action {
 	var action Action
 	action, r.state = Decide(r.Plan, r.state, passed, v.Outcome)
 	return action
-}
-
-// blame fills in why the judge's last word ended the rollout, and since when it
-// could have been known.
-func (r *rollout) blame() {
-	v, now := r.res.Verdict, r.Now()
-	tl := Timeline{Verdict: now, Evidence: r.firstEvidence()}
-	switch v.Outcome {
-	case gate.Fail:
-		tl.Breach = r.last.FirstRequest
-		if failed(v, "errors") && !r.last.FirstError.IsZero() {
-			tl.Breach = r.last.FirstError
-		}
-		r.end(gate.Fail, SLO, v.Reason, tl)
-	case gate.Invalid:
-		tl.Evidence = now
-		trigger := None
-		if r.last.Mismatch {
-			trigger = HashMismatch
-		}
-		r.end(gate.Invalid, trigger, v.Reason, tl)
-	default:
-		reason := fmt.Sprintf("no pass within %v: %s", r.Plan.Deadline, v.Reason)
-		if v.Outcome == gate.NoData && v.BaselineRequests > 0 && v.CanaryRequests == 0 {
-			reason += fmt.Sprintf("; the stable version had %d requests: only new connections are divided, and clients that keep theirs stay where they are", v.BaselineRequests)
-		}
-		r.end(v.Outcome, None, reason, Timeline{Verdict: now})
-	}
-}
-
-func leastPassOdds(v gate.Verdict) float64 {
-	least := 0.0
-	for i, c := range v.Checks {
-		if i == 0 || c.PassOdds < least {
-			least = c.PassOdds
-		}
-	}
-	return least
-}
-
-func (r *rollout) end(o gate.Outcome, t Trigger, reason string, tl Timeline) {
-	r.res.Verdict.Outcome, r.res.Verdict.Reason = o, reason
-	r.res.Trigger, r.res.Reason, r.res.Timeline = t, reason, tl
-}
-
-// failed reports whether only the named check is what failed.
-func failed(v gate.Verdict, name string) bool {
-	found := false
-	for _, c := range v.Checks {
-		if c.Outcome == gate.Fail {
-			if c.Name != name {
-				return false
-			}
-			found = true
-		}
-	}
-	return found
-}
-
-// firstEvidence is the end of the first look from which on the odds stayed
-// against the canary.
-func (r *rollout) firstEvidence() time.Time {
-	var since time.Time
-	for _, l := range r.res.Looks {
-		switch {
-		case l.Warmup || l.Odds <= 1:
-			since = time.Time{}
-		case since.IsZero():
-			since = l.End
-		}
-	}
-	return since
 }

@@ -14,6 +14,9 @@ func Line(l canary.Look) string {
 	if l.Warmup {
 		state = "warming up"
 	}
+	if l.Waiting {
+		state += fmt.Sprintf(", waiting for what step %d takes", l.Step+1)
+	}
 	return fmt.Sprintf("%s  canary %3.0f %%  stable %5d req p50 %-8s  canary %5d req p50 %-8s %3d errors  odds against %s, for %s  %s%s",
 		l.End.Format("15:04:05"), float64(l.Weight)/canary.Full*100,
 		l.Baseline.Requests, millis(l.Baseline.Latency.Quantile(0.5)),

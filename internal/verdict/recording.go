@@ -89,12 +89,13 @@ func Again(cfg gate.Config, looks []canary.Look) (gate.Verdict, error) {
 		return gate.Verdict{}, err
 	}
 	v := gate.Verdict{Outcome: gate.NoData, Reason: "nothing was recorded"}
-	step := 0
+	step, waited := 0, false
 	for _, l := range looks {
-		if l.Step != step {
+		if !l.Waiting && (waited || l.Step != step) {
 			g.NextStep()
 			step = l.Step
 		}
+		waited = l.Waiting
 		if said := g.Observe(l.Judged()); !l.Warmup {
 			v = said
 		}
