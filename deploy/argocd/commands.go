@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -16,8 +18,9 @@ import (
 func hookCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "hook", Short: "What the Jobs of a sync run",
-		Long: `A hook reads sluice.yaml and cosign.pub from /etc/sluice, and from the environment
-SLUICE_IMAGE (the release, with its digest), SLUICE_APP and SLUICE_APP_NAMESPACE.
+		Long: `A hook reads sluice.yaml, cosign.pub and rules from the ConfigMap that SLUICE_SETTINGS
+names (NAMESPACE/NAME), and from the environment SLUICE_IMAGE (the release, with its
+digest), SLUICE_APP and SLUICE_APP_NAMESPACE.
 What it comes to is its exit status, its termination message, events, and the
 annotations sluice.dev/verdict, reason and release and the condition
 SluiceVerdict of the Application. It may be killed and run again at any time.`,
@@ -45,9 +48,10 @@ func oneHook(name, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, settingsErr := hook.Load(dir)
-			s.Termination = termination
 			cfg, err := k8s.Connect(kubeconfig)
+			s, clean, settingsErr := hookSettings(cmd.Context(), cfg, dir)
+			defer clean()
+			s.Termination = termination
 			if err := errors.Join(settingsErr, err); err != nil {
 				return errors.Join(err, hook.Fail(cmd.Context(), name, s, cfg, err))
 			}
@@ -59,11 +63,26 @@ func oneHook(name, short string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "settings", "/etc/sluice", "folder with sluice.yaml and cosign.pub; credentials for git lie in the folder of this name with -git at its end")
+	cmd.Flags().StringVar(&dir, "settings", "", "folder with sluice.yaml and cosign.pub, in place of the ConfigMap; credentials for git lie in the folder of this name with -git at its end")
 	cmd.Flags().StringVar(&termination, "termination-log", "/dev/termination-log", "file for the verdict as one line of JSON, at most 4096 bytes; empty: none")
 	addKubeconfig(cmd, &kubeconfig)
 	addFormat(cmd, &format)
 	return cmd
+}
+
+// hookSettings reads them from a folder, or as a pod does. They are put down until
+// clean is called.
+func hookSettings(ctx context.Context, cfg *rest.Config, dir string) (s hook.Settings, clean func(), err error) {
+	clean = func() {}
+	if dir != "" || cfg == nil {
+		s, err = hook.Load(dir)
+		return s, clean, err
+	}
+	if dir, err = os.MkdirTemp("", "sluice-settings-"); err != nil {
+		return s, clean, err
+	}
+	s, err = hook.Fetch(ctx, cfg, os.Getenv("SLUICE_SETTINGS"), dir)
+	return s, func() { _ = os.RemoveAll(dir) }, err
 }
 
 // operator is what the commands of an operator share.

@@ -22,7 +22,7 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 	key, err := sign.OpenVerifier(h.PublicKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = &SettingsError{
-			What: "there is no " + h.PublicKey + ": nothing says whose signature counts", Advice: "sluice-argo render --key cosign.pub puts it into the manifests",
+			What: "there is no " + h.PublicKey + ": nothing says whose signature counts", Advice: "sluice-argo render --key cosign.pub puts it into setup, and kubectl apply -k setup into the cluster",
 		}
 	}
 	if err != nil {

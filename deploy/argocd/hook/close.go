@@ -78,16 +78,21 @@ func (h *hook) postsync(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if image := imageOf(stable, h.service()); !same(image, h.Image) {
-		return Verdict{}, &SettingsError{
-			What:   fmt.Sprintf("PostSync runs, and the stable Deployment has the image %s, not the release %s", image, h.Image),
-			Advice: "stable and canary have to get their image from the same entry of images in kustomization.yaml; render the manifests again",
-		}
+		return Verdict{}, h.otherImage("stable", image)
 	}
 	v, err := h.found(ctx)
 	if err != nil {
 		return Verdict{}, err
 	}
 	return h.promote(ctx, open, v, "")
+}
+
+// otherImage says that a Deployment does not have the image that a hook was told of.
+func (h *hook) otherImage(track, image string) error {
+	return &SettingsError{
+		What:   fmt.Sprintf("the %s Deployment has the image %s, not the release %s", track, image, h.Image),
+		Advice: "stable, canary and hooks have to get their image from the same entry of images in kustomization.yaml; render the manifests again",
+	}
 }
 
 // promote records that a release is stable now.

@@ -195,6 +195,7 @@ func TestAnUnsignedImageIsRefused(t *testing.T) {
 	if subject, _ := w.head(); subject != "revert: shop 6.6.6 (invalid)" {
 		t.Errorf("git: %q", subject)
 	}
+	w.image("canary", w.s.Image)
 	w.want("sync", 5) // also when PreSync was left out
 }
 

@@ -122,7 +122,12 @@ func (h *hook) run(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	v, workErr := work(ctx)
-	return v, errors.Join(err, workErr)
+	if err = errors.Join(err, workErr); err == nil && !v.failed() {
+		if err = h.allow(ctx); err != nil {
+			v.idle = false // it has something to say after all
+		}
+	}
+	return v, err
 }
 
 // limit is how long a hook may take.

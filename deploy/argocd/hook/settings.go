@@ -2,12 +2,17 @@ package hook
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/config"
@@ -27,17 +32,24 @@ type Settings struct {
 	Termination  string // file for the termination message; "": none
 }
 
-// Load reads the settings as a pod of a hook finds them: sluice.yaml and
-// cosign.pub in the folder dir, the rest in the environment.
-func Load(dir string) (Settings, error) {
+// told is what a pod of a hook finds in its environment.
+func told() Settings {
 	s := Settings{
-		PublicKey: filepath.Join(dir, "cosign.pub"), Git: dir + "-git",
+		Git:   "/etc/sluice-git",
 		Image: os.Getenv("SLUICE_IMAGE"), App: os.Getenv("SLUICE_APP"), AppNamespace: os.Getenv("SLUICE_APP_NAMESPACE"),
 		Holder: os.Getenv("POD_NAME"),
 	}
 	if s.Holder == "" {
 		s.Holder, _ = os.Hostname() // a pod is called like its host
 	}
+	return s
+}
+
+// Load reads the settings from a folder with sluice.yaml and cosign.pub, the rest
+// from the environment.
+func Load(dir string) (Settings, error) {
+	s := told()
+	s.PublicKey, s.Git = filepath.Join(dir, "cosign.pub"), dir+"-git"
 	file := filepath.Join(dir, "sluice.yaml")
 	cfg, err := config.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,6 +63,49 @@ func Load(dir string) (Settings, error) {
 	s.AppNamespace = cmp.Or(s.AppNamespace, cfg.Deploy.ArgoCD.Namespace)
 	return s, nil
 }
+
+// folderMark stands for a slash in the keys of the ConfigMap with the settings.
+const folderMark = "__"
+
+// Fetch reads the settings as a pod of a hook does: sluice.yaml, cosign.pub and
+// rules from the ConfigMap NAMESPACE/NAME, which no commit can change and no pod
+// can be made to find elsewhere; the rest from the environment. They are put
+// below dir.
+func Fetch(ctx context.Context, cfg *rest.Config, from, dir string) (Settings, error) {
+	s := told()
+	namespace, name, ok := strings.Cut(from, "/")
+	if !ok || namespace == "" || name == "" {
+		return s, &SettingsError{What: fmt.Sprintf("SLUICE_SETTINGS is %q, not the namespace/name of a ConfigMap", from)}
+	}
+	a, err := newAPI(cfg)
+	if err != nil {
+		return s, err
+	}
+	var m core.ConfigMap
+	_, err = a.get(ctx, object{configMaps, namespace, name}, &m)
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return s, &SettingsError{What: err.Error(), Advice: applySetup}
+	}
+	if err != nil {
+		return s, err
+	}
+	for key, text := range m.Data {
+		file := filepath.Join(dir, strings.ReplaceAll(key, folderMark, "/"))
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return s, fmt.Errorf("putting the settings down: %w", err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return s, fmt.Errorf("putting the settings down: %w", err)
+		}
+	}
+	git := s.Git
+	s, err = Load(dir)
+	s.Git = git
+	return s, err
+}
+
+// applySetup is what to do when something is missing that a platform team applies.
+const applySetup = "kubectl apply -k setup, in the folder that sluice-argo render wrote"
 
 // LoadFile reads the settings of an operator's command from the user's file.
 func LoadFile(file string) (Settings, error) {
@@ -71,7 +126,7 @@ func (e *SettingsError) Hint() string {
 	if e.Advice != "" {
 		return e.Advice
 	}
-	return "the Jobs that sluice-argo render writes mount the ConfigMap NAME-sluice at /etc/sluice and set SLUICE_IMAGE, SLUICE_APP and SLUICE_APP_NAMESPACE; render them again"
+	return "the Jobs that sluice-argo render writes set SLUICE_SETTINGS, SLUICE_IMAGE, SLUICE_APP and SLUICE_APP_NAMESPACE; render them again, and kubectl apply -k setup"
 }
 
 // check says what of the settings cannot be used.

@@ -38,6 +38,9 @@ func (h *hook) rollOut(ctx context.Context) (Verdict, error) {
 	if why := h.serves(records, first); why != "" {
 		return h.nothing(ctx, why, nil)
 	}
+	if _, canary := h.images(); !first && !same(canary, h.Image) {
+		return Verdict{}, h.otherImage("canary", canary)
+	}
 	open, resumed := h.unfinished(records)
 	if resumed {
 		if v, err := h.found(ctx); err != nil || v != nil && v.Rollout == open.ID {

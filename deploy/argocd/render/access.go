@@ -13,6 +13,11 @@ func setup(s *service) (map[string][]byte, error) {
 		setupDir, kustomization{},
 		file{"namespace.yaml", []doc{{"", s.namespace()}}},
 		file{"rights.yaml", s.rights()},
+		file{"settings.yaml", []doc{
+			{"What releases are judged by: read by the hooks, and out of reach of a commit.", s.settings()},
+			{"The images that may run: written by the hooks, read by the policies.", s.admitted()},
+		}},
+		file{"admission.yaml", s.policies()},
 		file{"project.yaml", []doc{{"What the application may consist of, and where from and where to.", s.project()}}},
 		file{"application.yaml", []doc{{s.applicationComment(), s.application()}}},
 	)
@@ -36,7 +41,8 @@ func (s *service) rights() []doc {
 		rules                    []rbac.PolicyRule
 	}{
 		{s.k.Namespace, s.account(), "In the namespace of the service: look, scale the canary, " + map[bool]string{true: "move the weights, "}[s.route()] + "write the history.", s.ownRules()},
-		{s.a.Namespace, s.k.Namespace + "-" + s.account(), "In the namespace of Argo CD: this one Application, for the verdict on it, and events about it.", []rbac.PolicyRule{
+		{s.a.Namespace, s.k.Namespace + "-" + s.account(), "In the namespace of Argo CD: the settings, this one Application, for the verdict on it, and events about it.", []rbac.PolicyRule{
+			named("", "configmaps", []string{"get"}, s.settingsName()),
 			named("argoproj.io", "applications", []string{"get", "patch"}, s.name),
 			free("", "events", "create"),
 		}},
@@ -69,6 +75,7 @@ func (s *service) ownRules() []rbac.PolicyRule {
 		named("", "services", []string{"get"}, s.name, stable, canary),
 		// The history, what one hook leaves to the next, and the lock between hooks.
 		named("", "configmaps", []string{"get", "update", "patch"}, s.name+"-ledger", s.name+"-verdict"),
+		named("", "configmaps", []string{"patch"}, s.name+"-admitted"),
 		named("coordination.k8s.io", "leases", []string{"get", "update"}, s.account()),
 		// RBAC cannot bind lists and creations to names.
 		free("", "configmaps", "create"),

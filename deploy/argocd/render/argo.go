@@ -11,12 +11,12 @@ import (
 const inCluster = "https://kubernetes.default.svc"
 
 // project allows the application the kinds that base consists of, and no others:
-// no right and nothing cluster-wide can come in by a commit.
+// no right, nothing cluster-wide and none of the ConfigMaps that hooks go by can
+// come in by a commit.
 func (s *service) project() v1alpha1.AppProject {
 	m := s.meta(s.a.Project, "")
 	m.Namespace = s.a.Namespace
 	kinds := []metav1.GroupKind{
-		{Group: "", Kind: "ConfigMap"},
 		{Group: "", Kind: "Service"},
 		{Group: "apps", Kind: "Deployment"},
 		{Group: "batch", Kind: "Job"},

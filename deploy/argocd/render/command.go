@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,8 +25,8 @@ func Command() *cobra.Command {
 the hooks of a sync, an Application; and what a cluster needs once: the probe on
 every node, alerts, a dashboard. The README.md among them says what to do with it.
 
-Images of the hooks and the probe, and the release that is deployed, are kept from
-what was rendered before: they have to be given the first time only.`,
+Images of the hooks and the probe, the public key, and the release that is deployed
+are kept from what was rendered before: they have to be given the first time only.`,
 		Example: `  sluice-argo render --hook-image registry.example.com/sluice/sluice-argo:1.0.0@sha256:… \
       --probe-image registry.example.com/sluice/sluice-probe:1.0.0@sha256:… --key cosign.pub
   sluice-argo render --check          in CI: was everything rendered and committed?`,
@@ -74,6 +75,7 @@ func (r *run) run() (string, error) {
 	r.o.Release = cmp.Or(r.o.Release, before.Release)
 	r.o.Cgroup = cmp.Or(r.o.Cgroup, before.Cgroup)
 	r.o.Seccomp = cmp.Or(r.o.Seccomp, before.Seccomp)
+	r.o.PublicKey = before.PublicKey
 	if err := r.read(cfg); err != nil {
 		return "", err
 	}
@@ -90,7 +92,11 @@ func (r *run) run() (string, error) {
 	case r.check:
 		return fmt.Sprintf("%d files in %s are as they would be written", len(files), r.dir), nil
 	}
-	return fmt.Sprintf("%d files in %s, %d of them changed", len(files), r.dir, len(stale)), update(r.dir, files, stale)
+	said := fmt.Sprintf("%d files in %s, %d of them changed", len(files), r.dir, len(stale))
+	if slices.ContainsFunc(stale, func(name string) bool { return strings.HasPrefix(name, setupDir+"/") }) {
+		said += "; " + setupDir + " is yours to apply: kubectl apply -k " + filepath.Join(r.dir, setupDir)
+	}
+	return said, update(r.dir, files, stale)
 }
 
 // read fills in what comes from files: sluice.yaml itself, the key, rules.
@@ -98,13 +104,7 @@ func (r *run) read(cfg *config.Config) (err error) {
 	if r.o.Config, err = os.ReadFile(r.file); err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
-	key := cmp.Or(r.key, cfg.Sign.PublicKey)
-	if key == "" {
-		if before := filepath.Join(r.dir, "cosign.pub"); exists(before) {
-			key = before
-		}
-	}
-	if key != "" {
+	if key := cmp.Or(r.key, cfg.Sign.PublicKey); key != "" {
 		if r.o.PublicKey, err = os.ReadFile(key); err != nil {
 			return fmt.Errorf("reading the public key: %w", err)
 		}
@@ -152,11 +152,6 @@ func (e *StaleError) Error() string {
 // Hint says how to make it so.
 func (e *StaleError) Hint() string {
 	return "run sluice-argo render without --check and commit; settings of your own belong in a kustomization that has this folder as a resource"
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // written reports whether a file was rendered, and not made by a person.

@@ -36,6 +36,11 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func edit(t *testing.T, path string, oldnew ...string) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
@@ -66,7 +71,7 @@ func TestTheSecondTimeNeedsOnlyTheFile(t *testing.T) {
 	src, out := folder(t)
 	args := []string{"-f", filepath.Join(src, "sluice.yaml"), "-o", out}
 	first := append(args, "--hook-image", hookRef, "--probe-image", probeRef, "--release", shopRef, "--cgroup", "/sys/fs/cgroup/unified", "--seccomp", "sluice.json")
-	if said, err := call(t, first...); err != nil || !strings.Contains(said, "24 files") {
+	if said, err := call(t, first...); err != nil || !strings.Contains(said, "kubectl apply -k "+filepath.Join(out, setupDir)) {
 		t.Fatalf("said %q, %v", said, err)
 	}
 	for _, more := range [][]string{{"--check"}, nil, {"--check"}} {
@@ -108,7 +113,7 @@ func TestCheckSaysWhatIsNotAsItWas(t *testing.T) {
 	if !errors.As(err, &stale) || stale.Hint() == "" {
 		t.Fatalf("got %v", err)
 	}
-	for _, want := range []string{"base/deployments.yaml (differs)", "probe/network.yaml (missing)", "base/route.yaml (of another time)", "sluice.yaml (differs)"} {
+	for _, want := range []string{"base/deployments.yaml (differs)", "probe/network.yaml (missing)", "base/route.yaml (of another time)", "setup/settings.yaml (differs)"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q lacks %q", err, want)
 		}
@@ -165,6 +170,13 @@ func TestWhatTheCommandRefuses(t *testing.T) {
 			},
 			images, "policy.dirs: ../rules/a.rego cannot be carried into a cluster", "",
 		},
+		"rules with a name that would not come out again": {
+			func(t *testing.T, src, _ string) {
+				put(t, filepath.Join(src, "rules", "a__b.rego"), "package sluice.a\n")
+				edit(t, filepath.Join(src, "sluice.yaml"), "policy:\n", "policy:\n  dirs: [rules]\n")
+			},
+			images, "policy.dirs: rules/a__b.rego cannot be carried into a cluster", "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src, out := folder(t)
@@ -203,20 +215,18 @@ func TestRulesTravel(t *testing.T) {
 	if _, err := call(t, "-f", filepath.Join(src, "sluice.yaml"), "-o", out, "--hook-image", hookRef, "--probe-image", probeRef); err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range built(t, out) {
-		switch {
-		case o.GetKind() == "ConfigMap":
-			if data := o.Object["data"].(map[string]any); data["rules__lib__days.rego"] != "package lib.days\n" || len(data) != 4 {
-				t.Errorf("the ConfigMap holds %v", data)
-			}
-		case o.GetName() == "shop-presync":
-			raw, _ := o.MarshalJSON()
-			if want := `{"mountPath":"/etc/sluice/rules/lib/days.rego","name":"config","readOnly":true,"subPath":"rules__lib__days.rego"}`; !bytes.Contains(raw, []byte(want)) {
-				t.Errorf("%s is not mounted: %s", want, raw)
-			}
+	for _, o := range built(t, filepath.Join(out, setupDir)) {
+		if o.GetName() != "shop-shop-sluice" || o.GetKind() != "ConfigMap" {
+			continue
 		}
+		data := o.Object["data"].(map[string]any)
+		if data["rules__lib__days.rego"] != "package lib.days\n" || len(data) != 4 || o.GetNamespace() != "argocd" {
+			t.Errorf("the settings in %s are %v", o.GetNamespace(), data)
+		}
+		if _, err := config.Parse([]byte(data[configFile].(string)), configFile); err != nil {
+			t.Error(err)
+		}
+		return
 	}
-	if _, err := config.Read(filepath.Join(out, "sluice.yaml")); err != nil {
-		t.Error(err)
-	}
+	t.Error("there are no settings")
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-cd/sluice/internal/config"
@@ -125,6 +126,11 @@ func recall(dir string, cfg *config.Config) (o Options, err error) {
 			}
 		}
 	}
+	var settings core.ConfigMap
+	if err := readYAML(filepath.Join(dir, setupDir, "settings.yaml"), &settings); err != nil {
+		return o, err
+	}
+	o.PublicKey = []byte(settings.Data[keyFile])
 	var daemon apps.DaemonSet
 	err = readYAML(filepath.Join(dir, probeDir, "daemonset.yaml"), &daemon)
 	if p := daemon.Spec.Template.Spec.SecurityContext; p != nil && p.SeccompProfile != nil && p.SeccompProfile.LocalhostProfile != nil {

@@ -16,10 +16,8 @@ import (
 // base says which one that is.
 const hookImage = "sluice-argo"
 
-const (
-	configDir = "/etc/sluice"     // sluice.yaml, cosign.pub, rules
-	secretDir = "/etc/sluice-git" // username and password of the git repository
-)
+// secretDir has username and password of the git repository.
+const secretDir = "/etc/sluice-git"
 
 // hook is one Job in a phase of a sync.
 type hook struct {
@@ -32,8 +30,16 @@ type hook struct {
 }
 
 func (s *service) hooks() []doc {
+	var docs []doc
+	for _, h := range s.hookList() {
+		docs = append(docs, doc{h.comment, s.job(h)})
+	}
+	return docs
+}
+
+func (s *service) hookList() []hook {
 	rollout := s.cfg.Deploy.Canary.Deadline.Std()
-	list := []hook{
+	return []hook{
 		{
 			name: "presync", phase: "PreSync", argument: "presync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
 			comment: "Is the image signed, attested and allowed? Was it judged before? Is there such a revision?", secret: s.a.Secret,
@@ -54,11 +60,6 @@ func (s *service) hooks() []doc {
 			comment: "Traffic to the stable version, which was not touched; then git is put right.", secret: s.a.Secret,
 		},
 	}
-	docs := make([]doc, len(list))
-	for i, h := range list {
-		docs[i] = doc{h.comment, s.job(h)}
-	}
-	return docs
 }
 
 func (s *service) job(h hook) batch.Job {
@@ -119,6 +120,7 @@ func (s *service) hookPod(h hook) core.PodSpec {
 			Args: []string{"hook", h.argument},
 			Env: []core.EnvVar{
 				{Name: "SLUICE_IMAGE", Value: s.name},
+				{Name: "SLUICE_SETTINGS", Value: s.a.Namespace + "/" + s.settingsName()},
 				{Name: "SLUICE_APP", Value: s.name},
 				{Name: "SLUICE_APP_NAMESPACE", Value: s.a.Namespace},
 				{Name: "POD_NAME", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{FieldPath: "metadata.name"}}},
@@ -136,17 +138,9 @@ func (s *service) hookPod(h hook) core.PodSpec {
 	}
 }
 
-// hookVolumes mounts every file by itself: a gate goes by the configuration that
-// it began with, and rules lie in folders as they do beside sluice.yaml.
 func (s *service) hookVolumes(h hook) ([]core.Volume, []core.VolumeMount) {
-	volumes := []core.Volume{
-		{Name: "config", VolumeSource: core.VolumeSource{ConfigMap: &core.ConfigMapVolumeSource{LocalObjectReference: core.LocalObjectReference{Name: s.name + "-sluice"}}}},
-		{Name: "tmp", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{SizeLimit: ptr(resource.MustParse("256Mi"))}}},
-	}
+	volumes := []core.Volume{{Name: "tmp", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{SizeLimit: ptr(resource.MustParse("256Mi"))}}}}
 	mounts := []core.VolumeMount{{Name: "tmp", MountPath: "/tmp"}}
-	for _, f := range s.mounted() {
-		mounts = append(mounts, core.VolumeMount{Name: "config", MountPath: configDir + "/" + f.path, SubPath: f.key, ReadOnly: true})
-	}
 	if h.secret != "" {
 		// Optional, so that a hook can say that it is missing: a pod without its volume says nothing.
 		volumes = append(volumes, core.Volume{Name: "git", VolumeSource: core.VolumeSource{Secret: &core.SecretVolumeSource{

@@ -54,14 +54,14 @@ const (
 // Folders of the output.
 const (
 	baseDir    = "base"       // what Argo CD applies, but for the release
-	setupDir   = "setup"      // once for the service: project, application, rights
+	setupDir   = "setup"      // for the service, by hand: project, application, rights, settings
 	probeDir   = "probe"      // once for the cluster: the daemons
 	monitorDir = "monitoring" // once for the cluster: metrics, alerts, dashboard
 )
 
 // Render returns the files of the folder deploy.argocd.path, by their path in it:
 // on top what a release changes, in base what Argo CD applies, in setup, probe
-// and monitoring what is applied once. Errors are about cfg (*config.Error) or o.
+// and monitoring what is applied by hand. Errors are about cfg (*config.Error) or o.
 func Render(cfg *config.Config, o Options) (map[string][]byte, error) {
 	if err := o.check(cfg); err != nil {
 		return nil, err
@@ -161,8 +161,8 @@ func (o Options) checkService(cfg *config.Config) error {
 		wrong = append(wrong, &OptionError{Text: "there is no public key to verify releases with", Advice: "set sign.public_key in sluice.yaml, or give --key cosign.pub"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Rules)) {
-		if !ruleForm.MatchString(name) || path.Clean(name) != name || strings.HasPrefix(name, "../") {
-			wrong = append(wrong, cfg.Complaint("policy.dirs", "%s cannot be carried into a cluster: it has to be below the folder of sluice.yaml, of letters, digits, \"_\", \"-\" and \".\"", name))
+		if !ruleForm.MatchString(name) || path.Clean(name) != name || strings.HasPrefix(name, "../") || strings.Contains(name, folderMark) {
+			wrong = append(wrong, cfg.Complaint("policy.dirs", "%s cannot be carried into a cluster: it has to be below the folder of sluice.yaml, of letters, digits, \"_\" (one at a time), \"-\" and \".\"", name))
 		}
 	}
 	return errors.Join(wrong...)

@@ -1,0 +1,227 @@
+package render
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-cd/sluice/internal/cluster"
+)
+
+// court is an API server with the setup of a sample, and who asks it.
+type court struct {
+	admin, argo, hooks dynamic.Interface
+	objects            map[string]*unstructured.Unstructured // what Argo CD would apply, by kind and name
+}
+
+func newCourt(t *testing.T) *court {
+	t.Helper()
+	plane := cluster.ControlPlane(t)
+	plane.ArgoCD(t)
+	plane.Apply(t, "", namespaces, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: argocd}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serviceaccounts:argocd"}]`)
+	plane.Apply(t, "", kustomize(t, ".", "build", filepath.Join(samples, "replicas", setupDir)))
+	c := &court{objects: map[string]*unstructured.Unstructured{}}
+	for cfg, into := range map[*rest.Config]*dynamic.Interface{
+		plane.Config: &c.admin, plane.ServiceAccount(t, "argocd", "argocd-application-controller"): &c.argo, plane.ServiceAccount(t, "shop", "shop-sluice"): &c.hooks,
+	} {
+		cfg = rest.CopyConfig(cfg)
+		cfg.WarningHandler = rest.NoWarnings{}
+		client, err := dynamic.NewForConfig(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*into = client
+	}
+	for _, o := range built(t, filepath.Join(samples, "replicas")) {
+		c.objects[o.GetKind()+" "+o.GetName()] = o
+	}
+	return c
+}
+
+// rules waits until the policies hold: the API server learns of them a moment
+// after they were written.
+func (c *court) rules(t *testing.T, name, want string, try func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if err = try(); want == "" && err == nil || want != "" && err != nil && strings.Contains(err.Error(), want) {
+			return
+		}
+	}
+	t.Fatalf("%s: %v, want %q", name, err, want)
+}
+
+// edited is an object with a YAML patch merged into it.
+func (c *court) edited(t *testing.T, what, patch string) *unstructured.Unstructured {
+	t.Helper()
+	o := c.objects[what].DeepCopy()
+	var p map[string]any
+	if err := yaml.Unmarshal([]byte(patch), &p); err != nil {
+		t.Fatal(err)
+	}
+	merge(o.Object, p)
+	return o
+}
+
+// merge puts a patch into a tree. A list of objects is merged object by object,
+// and what it has more is added.
+func merge(into, patch map[string]any) {
+	for key, value := range patch {
+		switch v := value.(type) {
+		case map[string]any:
+			if below, ok := into[key].(map[string]any); ok {
+				merge(below, v)
+				continue
+			}
+		case []any:
+			if list, ok := into[key].([]any); ok && key != "args" {
+				for i, item := range v {
+					if i >= len(list) {
+						list = append(list, item)
+					} else if m, ok := item.(map[string]any); ok {
+						merge(list[i].(map[string]any), m)
+					}
+				}
+				into[key] = list
+				continue
+			}
+		}
+		into[key] = value
+	}
+}
+
+// pod wraps a patch of a pod's spec.
+func pod(patch string) string { return "{spec: {template: {spec: " + patch + "}}}" }
+
+// note writes what may run, as the hooks do.
+func (c *court) note(t *testing.T, key, digest string) {
+	t.Helper()
+	maps := c.hooks.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("shop")
+	c.rules(t, "noting what is "+key, "", func() error {
+		_, err := maps.Patch(t.Context(), "shop-admitted", types.MergePatchType, []byte(`{"data":{"`+key+`":"`+digest+`"}}`), metav1.PatchOptions{})
+		return err
+	})
+}
+
+// TestNoCommitGetsPastTheHooks sends to a real API server what Argo CD would send
+// after commits that mean harm.
+func TestNoCommitGetsPastTheHooks(t *testing.T) {
+	c := newCourt(t)
+	canary, stable := c.objects["Deployment shop-canary"], c.objects["Deployment shop-stable"]
+	try := func(client dynamic.Interface, o *unstructured.Unstructured) func() error {
+		return func() error { return create(t.Context(), client, o) }
+	}
+	t.Run("images", func(t *testing.T) {
+		digest := shopRef[strings.Index(shopRef, "sha256:"):]
+		c.rules(t, "an image that no hook has seen", "shop-canary may not get "+shopRef+": the hooks of a sync have not admitted it", try(c.argo, canary))
+		c.rules(t, "the same by an administrator", "have not admitted it", try(c.admin, canary))
+		c.note(t, "admitted", digest)
+		c.rules(t, "an admitted image in the canary", "", try(c.argo, canary))
+		c.rules(t, "an admitted image in the stable version", "shop-stable may not get "+shopRef+": the hooks of a sync have not passed it", try(c.argo, stable))
+		c.rules(t, "a container beside it", "have not admitted it", try(c.argo, c.edited(t, "Deployment shop-canary", pod("{containers: [{}, {name: more, image: registry.example.com/more}]}"))))
+		c.rules(t, "a container before it", "have not admitted it", try(c.argo, c.edited(t, "Deployment shop-canary", pod("{initContainers: [{name: more, image: registry.example.com/more}]}"))))
+		c.note(t, "passed", digest)
+		c.rules(t, "an image that has passed", "", try(c.argo, stable))
+	})
+	for name, tt := range map[string]struct{ what, patch, want string }{
+		"a hook as rendered, for any image":   {"Job shop-gate", pod("{containers: [{env: [{name: SLUICE_IMAGE, value: other}]}]}"), ""},
+		"a hook of another program":           {"Job shop-presync", pod("{containers: [{image: registry.example.com/evil}]}"), "image of the setup"},
+		"a hook with another container":       {"Job shop-presync", pod("{containers: [{}, {name: more, image: registry.example.com/evil}]}"), "image of the setup"},
+		"a hook with something before it":     {"Job shop-presync", pod("{initContainers: [{name: more, image: registry.example.com/evil}]}"), "image of the setup"},
+		"a hook that runs something else":     {"Job shop-presync", pod("{containers: [{command: [/bin/sh]}]}"), "what its name says"},
+		"a hook that does another one's work": {"Job shop-presync", pod("{containers: [{args: [hook, postsync]}]}"), "what its name says"},
+		"a hook with settings of its own":     {"Job shop-presync", pod("{containers: [{args: [hook, presync, --settings, /tmp]}]}"), "what its name says"},
+		"a hook with an errand":               {"Job shop-presync", pod("{containers: [{lifecycle: {postStart: {exec: {command: [sluice-argo, forget]}}}}]}"), "what its name says"},
+		"a hook that looks elsewhere":         {"Job shop-presync", pod("{containers: [{env: [{}, {value: shop/mine}]}]}"), "environment of the setup"},
+		"a hook with another API server":      {"Job shop-presync", pod("{containers: [{env: [{}, {}, {}, {}, {}, {}, {name: KUBERNETES_SERVICE_HOST, value: 192.0.2.1}]}]}"), "environment of the setup"},
+		"a hook with files of its own":        {"Job shop-gate", pod("{volumes: [{}, {name: mine, configMap: {name: mine}}]}"), "volumes of the setup"},
+		"a hook with somebody's secret":       {"Job shop-presync", pod("{volumes: [{}, {}, {name: mine, secret: {secretName: other}}]}"), "volumes of the setup"},
+		"a hook with another token": {
+			"Job shop-gate", pod("{containers: [{volumeMounts: [{}, {name: tmp, mountPath: /var/run/secrets/kubernetes.io/serviceaccount}]}]}"), "volumes of the setup",
+		},
+		"one more Job with the rights":       {"Job shop-gate", "{metadata: {name: more}}", "what its name says"},
+		"a Deployment with the rights":       {"Deployment shop-stable", pod("{serviceAccountName: shop-sluice}"), "may not run as the account of the hooks"},
+		"the rights by the name of old":      {"Deployment shop-stable", pod("{serviceAccount: shop-sluice}"), "may not run as the account of the hooks"},
+		"one more Deployment":                {"Deployment shop-stable", "{metadata: {name: more}}", "nothing else that has pods"},
+		"one more Deployment with the mark":  {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: shop}}}", "nothing else that has pods"},
+		"one more, marked as another one's":  {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: x}, annotations: {argocd.argoproj.io/tracking-id: 'shop:apps/Deployment:shop/more'}}}", "nothing else that has pods"},
+		"one more Job":                       {"Job shop-gate", "{metadata: {name: more}, spec: {template: {spec: {serviceAccountName: default}}}}", "nothing else that has pods"},
+		"a Deployment of another service":    {"Deployment shop-stable", "{metadata: {name: blog-stable, labels: {app.kubernetes.io/instance: blog}}}", ""},
+		"the stable version as it should be": {"Deployment shop-stable", "{}", ""},
+	} {
+		t.Run(name, func(t *testing.T) { c.rules(t, name, tt.want, try(c.argo, c.edited(t, tt.what, tt.patch))) })
+	}
+	t.Run("a Deployment that a person makes", func(t *testing.T) {
+		c.rules(t, "", "", try(c.admin, c.edited(t, "Deployment shop-stable", "{metadata: {name: more}}")))
+	})
+	t.Run("what runs stays as it is", c.keeps)
+	t.Run("the Application", c.application)
+}
+
+// keeps shows that settings of what runs may change, whatever was noted since.
+func (c *court) keeps(t *testing.T) {
+	deployments := c.argo.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("shop")
+	if _, err := deployments.Create(t.Context(), c.objects["Deployment shop-stable"], metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	other := "sha256:" + strings.Repeat("4", 64)
+	c.note(t, "admitted", other)
+	c.note(t, "passed", other)
+	patch := func(body string) func() error {
+		return func() error {
+			_, err := deployments.Patch(t.Context(), "shop-stable", types.StrategicMergePatchType, []byte(body), metav1.PatchOptions{})
+			return err
+		}
+	}
+	image := strings.Replace(shopRef, "333", "555", 1)
+	c.rules(t, "another image", "have not passed it", patch(`{"spec":{"template":{"spec":{"containers":[{"name":"shop","image":"`+image+`"}]}}}}`))
+	c.rules(t, "more pods", "", patch(`{"spec":{"replicas":7}}`))
+	c.rules(t, "the image that has passed since", "", patch(`{"spec":{"template":{"spec":{"containers":[{"name":"shop","image":"registry.example.com/team/shop:1.3.0@`+other+`"}]}}}}`))
+}
+
+// application shows what the account of the hooks may do to it.
+func (c *court) application(t *testing.T) {
+	applications := func(client dynamic.Interface) dynamic.ResourceInterface {
+		return client.Resource(schema.GroupVersionResource{Group: "argoproj.io", Version: "v1alpha1", Resource: "applications"}).Namespace("argocd")
+	}
+	for name, tt := range map[string]struct {
+		client dynamic.Interface
+		patch  string
+		want   string
+	}{
+		"a verdict":                 {c.hooks, `{"metadata":{"annotations":{"sluice.dev/verdict":"pass"}},"status":{"conditions":[]}}`, ""},
+		"another project":           {c.hooks, `{"spec":{"project":"default"}}`, "may not change what an Application asks for"},
+		"another repository":        {c.hooks, `{"spec":{"source":{"repoURL":"https://git.example.com/evil.git"}}}`, "may not change"},
+		"a sync of another content": {c.hooks, `{"operation":{"sync":{"revision":"evil"}}}`, "may not change"},
+		"a sync by a person":        {c.admin, `{"operation":{"sync":{"revision":"main"}}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.rules(t, name, tt.want, func() error {
+				_, err := applications(tt.client).Patch(t.Context(), "shop", types.MergePatchType, []byte(tt.patch), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+				return err
+			})
+		})
+	}
+	settings := c.hooks.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("argocd")
+	if m, err := settings.Get(t.Context(), "shop-shop-sluice", metav1.GetOptions{}); err != nil || m.Object["data"].(map[string]any)[keyFile] == "" {
+		t.Errorf("the hooks read their settings: %v", err)
+	}
+	if _, err := settings.Patch(t.Context(), "shop-shop-sluice", types.MergePatchType, []byte(`{"data":{"cosign.pub":""}}`), metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("the hooks write their settings: %v", err)
+	}
+}
