@@ -16,10 +16,10 @@ import (
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
-// LedgerLimit is how many bytes a ledger in a ConfigMap has at most; the API
+// ledgerLimit is how many bytes a ledger in a ConfigMap has at most; the API
 // server takes 1 MiB. Beyond it the oldest rollouts that have ended go, and with them
 // their verdicts: the same image may be tried again then.
-const LedgerLimit = 850 << 10
+const ledgerLimit = 850 << 10
 
 const (
 	ledgerKey   = "ledger.jsonl"      // in the ConfigMap's data
@@ -39,7 +39,7 @@ func OpenLedger(ctx context.Context, cfg *rest.Config, namespace, name string) (
 	if err != nil {
 		return nil, err
 	}
-	l := &release.Shared{Place: &ledgerPlace{api: a, namespace: namespace, service: name}, Limit: LedgerLimit}
+	l := &release.Shared{Place: &ledgerPlace{api: a, namespace: namespace, service: name}, Limit: ledgerLimit}
 	_, err = l.Records(ctx)
 	return l, err
 }

@@ -42,10 +42,10 @@ type Auth struct {
 	CA         []byte // PEM: who may vouch for the server besides the authorities of the system
 }
 
-// DefaultTimeout and DefaultMaxBytes are for a Repo that says nothing else.
+// defaultTimeout and defaultMaxBytes are for a Repo that says nothing else.
 const (
-	DefaultTimeout  = time.Minute
-	DefaultMaxBytes = 64 << 20
+	defaultTimeout  = time.Minute
+	defaultMaxBytes = 64 << 20
 )
 
 // Mode is where a revert goes.
@@ -81,8 +81,8 @@ type Result struct {
 	Already bool   // nothing had to be done
 }
 
-// DefaultAuthor signs off commits when the Change names nobody.
-const DefaultAuthor = "sluice <sluice@sluice.dev>"
+// defaultAuthor signs off commits when the Change names nobody.
+const defaultAuthor = "sluice <sluice@sluice.dev>"
 
 // attempts is how often a push is tried when others push as well.
 const attempts = 8
@@ -135,7 +135,7 @@ func complete(repo Repo, c Change) (Repo, Change, error) {
 	if err != nil {
 		return repo, c, err
 	}
-	c.Mode, c.Author = cmp.Or(c.Mode, Push), cmp.Or(c.Author, DefaultAuthor)
+	c.Mode, c.Author = cmp.Or(c.Mode, Push), cmp.Or(c.Author, defaultAuthor)
 	if c.Time.IsZero() {
 		c.Time = time.Now()
 	}
@@ -159,7 +159,7 @@ func (r Repo) complete() (Repo, error) {
 	if r.URL, r.Auth, err = withoutCredentials(r.URL, r.Auth); err != nil {
 		return r, err
 	}
-	r.Timeout, r.MaxBytes = cmp.Or(r.Timeout, DefaultTimeout), cmp.Or(r.MaxBytes, DefaultMaxBytes)
+	r.Timeout, r.MaxBytes = cmp.Or(r.Timeout, defaultTimeout), cmp.Or(r.MaxBytes, defaultMaxBytes)
 	if r.Branch = strings.TrimPrefix(r.Branch, "refs/heads/"); r.Branch == "HEAD" {
 		r.Branch = ""
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // pushes reports whether a request belongs to a push.
@@ -165,6 +167,37 @@ func TestALostAnswer(t *testing.T) {
 	res, err := Revert(t.Context(), s.repo(), c)
 	if err != nil || !lost || s.commits("main") != 1 || res.Commit != s.id("main") {
 		t.Errorf("%+v, %v: %d reverts", res, err, s.commits("main"))
+	}
+}
+
+// TestAServerThatDiesAtAnyRequest dies before it serves a request, or before
+// anybody hears of it. When it is back, one more try leaves one revert and one tag.
+func TestAServerThatDiesAtAnyRequest(t *testing.T) {
+	for n := range testenv.Chaos(t, testenv.DeadGit, 8) {
+		s := serve(t)
+		c := released(s)
+		c.Constraint = "1.*"
+		inner, requests := s.Config.Handler, 0
+		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch requests++; {
+			case requests <= n/2%6:
+				inner.ServeHTTP(w, r)
+				return
+			case requests == n/2%6+1 && n%2 == 1:
+				inner.ServeHTTP(httptest.NewRecorder(), r)
+			}
+			panic(http.ErrAbortHandler)
+		})
+		repo := s.repo()
+		repo.Timeout = 3 * time.Second
+		if _, err := Revert(t.Context(), repo, c); err != nil && !errors.As(err, new(*UnreachableError)) {
+			t.Errorf("it dies at request %d: %v, want an UnreachableError", n/2%6+1, err)
+		}
+		s.Config.Handler = inner
+		res, err := Revert(t.Context(), s.repo(), c)
+		if err != nil || res.Tag != "v1.2.1" || s.commits("main") != 1 || s.id("v1.2.1^{commit}") != s.id("main") {
+			t.Fatalf("it died at request %d: %+v, %v: %d reverts", n/2%6+1, res, err, s.commits("main"))
+		}
 	}
 }
 
@@ -377,12 +410,12 @@ func TestAPinnedTagCannotBeReverted(t *testing.T) {
 
 func TestNobodysWordsBecomeATrailer(t *testing.T) {
 	c := Change{
-		Bad: "b", Good: "g", Name: "shop\nx", Version: "1", Verdict: "fail\n\nSigned-off-by: eve <e@x>", Author: DefaultAuthor,
+		Bad: "b", Good: "g", Name: "shop\nx", Version: "1", Verdict: "fail\n\nSigned-off-by: eve <e@x>", Author: defaultAuthor,
 		Reason: "p99 rose\n\nSigned-off-by: eve <e@x>\x1b[2J\r\n" + strings.Repeat("ü", 4000), Evidence: "a\nb",
 	}
 	text := message(c, "")
 	for l := range strings.Lines(text) {
-		if strings.HasPrefix(l, "Signed-off-by: ") && l != "Signed-off-by: "+DefaultAuthor+"\n" {
+		if strings.HasPrefix(l, "Signed-off-by: ") && l != "Signed-off-by: "+defaultAuthor+"\n" {
 			t.Errorf("a line of eve's: %q", l)
 		}
 	}

@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,6 +153,14 @@ func TestZerosAtTheEndAreATornLine(t *testing.T) {
 
 func TestAFullDiskLosesNothing(t *testing.T) {
 	testenv.NeedRoot(t)
+	for pages := range testenv.Chaos(t, testenv.FullDisk, 2) {
+		t.Run(fmt.Sprintf("%d KiB are left", 4+4*(pages%12)), func(t *testing.T) { fillDisk(t, 48-4*(pages%12)) })
+	}
+}
+
+// fillDisk lets an append fail on a disk of 64 KiB of which others have some, and
+// repeats it when there is space.
+func fillDisk(t *testing.T, others int) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
 		t.Skipf("mounting a tmpfs: %v", err)
@@ -168,7 +177,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 48<<10), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, others<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	before, _ := os.ReadFile(path)
@@ -224,6 +233,6 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("without the torn line: %v", err)
 		}
 		Running(c.records)
-		LastGood(c.records)
+		Before(c.records)
 	})
 }

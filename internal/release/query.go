@@ -24,22 +24,6 @@ func Before(history []Record) (Record, bool) {
 	return Record{}, false
 }
 
-// LastGood returns the newest promotion of a version that no operator has
-// withdrawn since. Usually that is the version that serves now; to go back from
-// there, see [Before].
-func LastGood(history []Record) (Record, bool) {
-	withdrawn := map[string]bool{}
-	for _, r := range slices.Backward(history) {
-		switch {
-		case r.withdrawal():
-			withdrawn[r.Version] = true
-		case r.Outcome == Promoted && !withdrawn[r.Version]:
-			return r, true
-		}
-	}
-	return Record{}, false
-}
-
 // Find returns the newest promotion of version.
 func Find(history []Record, version string) (Record, bool) {
 	for _, r := range slices.Backward(history) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -140,20 +139,6 @@ func (s *Nodes) Close() {
 	for _, n := range s.nodes {
 		n.hangUp()
 	}
-}
-
-// Unseen lists the pods to which no node's probe has seen a connection so far: they
-// had no traffic, or are where it is not measured. It explains a rollout that has
-// no data.
-func (s *Nodes) Unseen() []netip.AddrPort {
-	var list []netip.AddrPort
-	for addr, p := range s.pods {
-		if !p.known && p.left.IsZero() {
-			list = append(list, addr)
-		}
-	}
-	slices.SortFunc(list, netip.AddrPort.Compare)
-	return list
 }
 
 // Observe waits until the block is over and returns what was counted in it on
