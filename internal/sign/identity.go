@@ -72,27 +72,32 @@ func OpenIdentityVerifier(path string, id Identity) (*Verifier, error) {
 }
 
 func (id Identity) policy() (verify.PolicyOption, error) {
+	identity, err := id.certificateIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return verify.WithCertificateIdentity(identity), nil
+}
+
+func (id Identity) certificateIdentity() (verify.CertificateIdentity, error) {
+	var none verify.CertificateIdentity
 	switch {
 	case id.Issuer == "":
-		return nil, errors.New("no issuer was named")
+		return none, errors.New("no issuer was named")
 	case id.Subject == "" && id.SubjectRegexp == "":
-		return nil, errors.New("no subject was named")
+		return none, errors.New("no subject was named")
 	case id.Subject != "" && id.SubjectRegexp != "":
-		return nil, errors.New("a subject and a pattern for it: name one of them")
+		return none, errors.New("a subject and a pattern for it: name one of them")
 	}
 	pattern := ""
 	if id.SubjectRegexp != "" {
 		// Without the ends a pattern would accept whatever contains it.
 		pattern = `^(?:` + id.SubjectRegexp + `)$`
 		if _, err := regexp.Compile(id.SubjectRegexp); err != nil {
-			return nil, fmt.Errorf("the pattern for the subject: %w", err)
+			return none, fmt.Errorf("the pattern for the subject: %w", err)
 		}
 	}
-	identity, err := verify.NewShortCertificateIdentity(id.Issuer, "", id.Subject, pattern)
-	if err != nil {
-		return nil, err
-	}
-	return verify.WithCertificateIdentity(identity), nil
+	return verify.NewShortCertificateIdentity(id.Issuer, "", id.Subject, pattern)
 }
 
 // onlyCertificate accepts verification material with one certificate and no key.

@@ -10,11 +10,12 @@
 // A [Verifier] cannot be made without naming the evidence it demands: one public
 // key ([NewVerifier]), or an identity with its issuer and a trusted root
 // ([NewIdentityVerifier]). It fails closed: what it does not know, it refuses. It
-// never touches the network.
+// never touches the network. Nor does a [Signer] with a key; one with an identity
+// ([NewKeylessSigner]) asks a certificate authority and those who bear witness.
 //
-// Signatures are deterministic (RFC 6979): signing the same thing twice with
-// the same key gives the same bundle, so that publishing it again changes
-// nothing. How bundles are stored is left to others.
+// Signatures by a key are deterministic (RFC 6979): signing the same thing twice
+// gives the same bundle, so that publishing it again changes nothing. How bundles
+// are stored is left to others.
 package sign
 
 import (

@@ -12,6 +12,7 @@ import (
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
@@ -20,31 +21,32 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// Signer signs with one private key. It is safe for concurrent use.
+// Signer signs with one private key, or as one identity ([NewKeylessSigner]). It
+// is safe for concurrent use.
 //
 // The key is behind sigstore-go's Keypair, so that a key in a KMS, or an
 // ephemeral one with a certificate, is another constructor and no other Signer.
 type Signer struct {
-	key      sgsign.Keypair
-	pem      []byte
-	verifier *Verifier
+	key       sgsign.Keypair
+	pem       []byte
+	verifier  *Verifier
+	witnesses *authorities // nil: whoever verifies knows the key
 }
 
 func newSigner(private *ecdsa.PrivateKey) (*Signer, error) {
-	pem, err := cryptoutils.MarshalPublicKeyToPEM(private.Public())
+	key, err := newKeypair(private)
 	if err != nil {
 		return nil, err
 	}
-	id, err := keyID(&private.PublicKey)
+	v, err := NewVerifier(key.pem)
 	if err != nil {
 		return nil, err
 	}
-	v, err := NewVerifier(pem)
-	if err != nil {
-		return nil, err
-	}
-	return &Signer{key: keypair{private, id, pem}, pem: pem, verifier: v}, nil
+	return &Signer{key: key, pem: key.pem, verifier: v}, nil
 }
+
+// Verifier demands what this signer gives: its key, or its identity.
+func (s *Signer) Verifier() *Verifier { return s.verifier }
 
 // PublicPEM returns the public key, PEM-encoded, as [NewVerifier] takes it.
 func (s *Signer) PublicPEM() []byte { return bytes.Clone(s.pem) }
@@ -88,8 +90,12 @@ func (s *Signer) Attest(ctx context.Context, statement Statement) ([]byte, error
 // SimpleSigning returns what verifiers that know no bundles look for: the
 // payload for the image ref (registry/repository, with or without a tag) with
 // this manifest digest ("sha256:<hex>"), and the base64 of its signature. See
-// [SimpleSigningMediaType].
+// [SimpleSigningMediaType]. It has no place for a certificate, so an identity
+// cannot sign like that.
 func (s *Signer) SimpleSigning(ref, digest string) (payloadJSON []byte, signatureB64 string, err error) {
+	if s.witnesses != nil {
+		return nil, "", errors.New("signing image: an identity signs bundles only")
+	}
 	r, err := name.ParseReference(ref)
 	if err != nil {
 		return nil, "", fmt.Errorf("signing image: %w", err)
@@ -113,7 +119,7 @@ func (s *Signer) bundle(ctx context.Context, content sgsign.Content) ([]byte, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	b, err := sgsign.Bundle(content, s.key, sgsign.BundleOptions{Context: ctx})
+	b, err := s.seal(ctx, content)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +134,27 @@ func (s *Signer) bundle(ctx context.Context, content sgsign.Content) ([]byte, er
 	return out.Bytes(), nil
 }
 
+func (s *Signer) seal(ctx context.Context, content sgsign.Content) (*protobundle.Bundle, error) {
+	if s.witnesses != nil {
+		return s.witnesses.bundle(ctx, content, s.key)
+	}
+	return sgsign.Bundle(content, s.key, sgsign.BundleOptions{Context: ctx})
+}
+
 // keypair is an ECDSA P-256 key in memory.
 type keypair struct {
 	private *ecdsa.PrivateKey
 	id      string
 	pem     []byte
+}
+
+func newKeypair(private *ecdsa.PrivateKey) (keypair, error) {
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(private.Public())
+	if err != nil {
+		return keypair{}, err
+	}
+	id, err := keyID(&private.PublicKey)
+	return keypair{private, id, pem}, err
 }
 
 func (k keypair) GetHashAlgorithm() protocommon.HashAlgorithm {
