@@ -26,8 +26,9 @@ const (
 // api speaks to the API server: plain JSON, one try at a time, over HTTP/1.1, so
 // that a connection that hangs is given up with the call that hung on it.
 type api struct {
-	base *url.URL
-	http *http.Client
+	base   *url.URL
+	http   *http.Client
+	outage Outage
 }
 
 func newAPI(cfg *rest.Config) (*api, error) {
@@ -80,13 +81,14 @@ func (a *api) create(ctx context.Context, path string, object, into any) error {
 	return a.do(ctx, call{verb: http.MethodPost, path: path, query: q, kind: "application/json", body: body, into: into})
 }
 
-// do makes the call, patiently. An outage is that of this call alone.
+// do makes the call, patiently.
 func (a *api) do(ctx context.Context, c call) error {
-	var o Outage
+	o := &a.outage
 	if c.insist {
+		o = new(Outage)
 		o.suspect()
 	}
-	return Patiently(ctx, &o, func(ctx context.Context) error { return a.once(ctx, c) })
+	return Patiently(ctx, o, func(ctx context.Context) error { return a.once(ctx, c) })
 }
 
 func (a *api) once(ctx context.Context, c call) error {

@@ -1,6 +1,7 @@
 package k8s
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestAddressesAndNodesOfALiveService(t *testing.T) {
 	w := newWorld(t, Service{})
 	w.image("2")
 	target := w.open()
-	if err := target.Start(t.Context(), 5000); err != nil {
+	if err := errors.Join(target.Start(t.Context(), 5000), target.Shift(5000)); err != nil {
 		t.Fatal(err)
 	}
 	stable, canary, err := target.Addresses(t.Context())

@@ -58,17 +58,16 @@ func (t *Target) scale(ctx context.Context, n int, force bool) error {
 		if err := t.owned("deployment "+name, d.ObjectMeta); err != nil {
 			return err
 		}
-		have := replicas(d)
-		if have == n {
+		if !force && t.replicas >= 0 {
+			if err := t.sameScale(d); err != nil {
+				return err
+			}
+		}
+		if replicas(d) == n {
 			t.replicas = n
 			return nil
 		}
-		if !force && t.replicas >= 0 && have != t.replicas {
-			return &ChangedError{
-				Object: "deployment " + name, Was: fmt.Sprintf("%d replicas", t.replicas), Is: fmt.Sprint(have),
-				By: author(d.ObjectMeta, `"f:replicas"`),
-			}
-		}
+		t.asked = n
 		if err = t.applyScale(ctx, d, n, force); err == nil {
 			t.replicas = n
 			return nil
@@ -76,6 +75,21 @@ func (t *Target) scale(ctx context.Context, n int, force bool) error {
 		if !apierrors.IsConflict(err) || wait(ctx, poll/10) != nil {
 			return fmt.Errorf("scaling deployment %s to %d: %w", name, n, err)
 		}
+	}
+}
+
+// sameScale refuses a number of replicas that somebody else wrote.
+func (t *Target) sameScale(d *apps.Deployment) error {
+	have := replicas(d)
+	if have == t.asked {
+		t.replicas = have // by a write of ours whose answer was lost
+	}
+	if have == t.replicas {
+		return nil
+	}
+	return &ChangedError{
+		Object: "deployment " + d.Name, Was: fmt.Sprintf("%d replicas", t.replicas), Is: fmt.Sprint(have),
+		By: author(d.ObjectMeta, `"f:replicas"`),
 	}
 }
 

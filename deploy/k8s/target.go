@@ -58,7 +58,11 @@ type Target struct {
 	id       string  // tells the writes of this target from those of another
 	traffic  traffic // what was found or written last
 	replicas int     // of the canary, found or written last
+	asked    int     // those that the last write asked for, whether or not it was answered
 	moved    time.Time
+
+	growth   *growth // towards the next weight; nil: none
+	prepared int     // the weight for which there is everything; 0: none
 
 	restarts map[string]int32 // of the canary's pods when it had started
 	gone     chan struct{}
@@ -82,7 +86,7 @@ func New(cfg *rest.Config, s Service) (*Target, error) {
 	}
 	id := make([]byte, 6)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
-	t := &Target{svc: s, api: a, id: hex.EncodeToString(id), replicas: -1, gone: make(chan struct{})}
+	t := &Target{svc: s, api: a, id: hex.EncodeToString(id), replicas: -1, asked: -1, gone: make(chan struct{})}
 	t.life, t.end = context.WithCancel(context.Background())
 	t.rollout = t.life
 	return t, nil

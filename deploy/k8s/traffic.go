@@ -18,32 +18,31 @@ const (
 // Shift gives the canary a share of the new connections, in ten-thousandths.
 // More pods are ready before they get more traffic, and traffic is off before
 // there are fewer. All of it (canary.Full) leaves the weight of the last step:
-// the stable Deployment is promoted by the next wave of the sync. While it waits
-// for more pods the canary keeps what it has, and nobody looks at it. It gives up
-// when the context of Start ends. Errors: *NotReadyError, and *ChangedError if
-// somebody else moved traffic meanwhile.
+// the stable Deployment is promoted by the next wave of the sync. It waits for
+// pods that lack, while the canary keeps what it has and nobody looks at it; not
+// so after Prepare, which is the way to wait for them. It gives up when the
+// context of Start ends. Errors: *NotReadyError, and *ChangedError if somebody
+// else moved traffic meanwhile.
 func (t *Target) Shift(weight int) error {
 	if weight >= full {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(t.life, t.svc.ready()+patience)
+	ctx, cancel := t.bounded(t.svc.ready() + patience)
 	defer cancel()
-	defer context.AfterFunc(t.rollout, cancel)()
+	if t.prepared != weight {
+		err := until(ctx, func() (bool, error) { return t.prepare(ctx, weight) })
+		t.growth = nil
+		if err != nil && ctx.Err() != nil {
+			return fmt.Errorf("waiting for the pods of %s: %w", t.svc.canary(), err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	t.prepared = 0
 	n, err := t.need(ctx, weight)
 	if err != nil {
 		return err
-	}
-	d, err := t.deployment(ctx, t.svc.canary(), false)
-	if err != nil {
-		return err
-	}
-	if err := t.unchanged(d); err != nil {
-		return err
-	}
-	if n > t.replicas || n > int(d.Status.ReadyReplicas) {
-		if err := t.grow(ctx, max(n, t.replicas)); err != nil {
-			return err
-		}
 	}
 	if t.svc.Route {
 		if err := t.divide(ctx, traffic{weight: weight, header: t.traffic.header}); err != nil {
@@ -96,6 +95,7 @@ func (t *Target) Isolate() error {
 }
 
 func (t *Target) isolate(ctx context.Context, mark bool) error {
+	t.growth, t.prepared = nil, 0
 	var err error
 	if t.svc.Route {
 		err = t.clear(ctx, mark)
