@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -14,20 +15,49 @@ import (
 	"github.com/sluice-cd/sluice/internal/cgroup"
 )
 
+// replacement is a program of the probe that was replaced.
+type replacement struct {
+	link link.ID
+	by   ebpf.ProgramID
+	text string
+}
+
+// undone reports whether the kernel runs another program again.
+func (r *replacement) undone() (bool, error) {
+	now, err := link.NewFromID(r.link)
+	if errors.Is(err, os.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking at link %d: %w", r.link, err)
+	}
+	defer now.Close()
+	info, err := now.Info()
+	if err != nil {
+		return false, fmt.Errorf("looking at link %d: %w", r.link, err)
+	}
+	return info.Program != r.by, nil
+}
+
 // blind replaces, as root of a node could from anywhere, the program by which
 // the daemon sees requests come in by one that sees nothing.
-func (l *lab) blind() (string, error) {
+func (l *lab) blind() (*replacement, error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.CGroupSKB, AttachType: ebpf.AttachCGroupInetIngress, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()},
 	})
 	if err != nil {
-		return "", fmt.Errorf("loading a program that sees nothing: %w", err)
+		return nil, fmt.Errorf("loading a program that sees nothing: %w", err)
 	}
 	defer prog.Close()
+	nothing, err := prog.Info()
+	if err != nil {
+		return nil, fmt.Errorf("looking at the program that sees nothing: %w", err)
+	}
+	id, _ := nothing.ID()
 	groups, err := l.groupIDs()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	links := new(link.Iterator)
 	defer links.Close()
@@ -41,11 +71,12 @@ func (l *lab) blind() (string, error) {
 			continue
 		}
 		if err := links.Link.Update(prog); err != nil {
-			return "", fmt.Errorf("replacing the program of link %d: %w", info.ID, err)
+			return nil, fmt.Errorf("replacing the program of link %d: %w", info.ID, err)
 		}
-		return fmt.Sprintf("program %d of link %d replaced by one that sees nothing", info.Program, info.ID), nil
+		text := fmt.Sprintf("program %d of link %d replaced by one that sees nothing", info.Program, info.ID)
+		return &replacement{link: info.ID, by: id, text: text}, nil
 	}
-	return "", errors.Join(errors.New("found no probe to attack"), links.Err())
+	return nil, errors.Join(errors.New("found no probe to attack"), links.Err())
 }
 
 // groupIDs are the control groups of this cluster that a daemon may be attached

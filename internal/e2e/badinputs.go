@@ -33,10 +33,12 @@ func (s *service) survives(ctx context.Context, r *result, f fault) error {
 		return err
 	}
 	if f.during != nil {
-		if err := t.untilAnswers(ctx); err != nil {
-			return err
+		err := t.untilAnswers(ctx)
+		if err == nil {
+			err = f.during(ctx)
 		}
-		if err := f.during(ctx); err != nil {
+		if err != nil {
+			t.meter.stop()
 			return err
 		}
 	}
@@ -242,6 +244,9 @@ func gitGone(ctx context.Context, s *service, r *result) error {
 		version: "1.9.0", says: "not reverted",
 		during: func(context.Context) error { return os.Rename(here, here+".gone") },
 		repair: func(context.Context) error {
+			if _, err := os.Stat(here + ".gone"); err != nil {
+				return fmt.Errorf("bringing the repository back: %w", err)
+			}
 			_ = os.RemoveAll(here) // a push may have made an empty one
 			return os.Rename(here+".gone", here)
 		},

@@ -99,7 +99,7 @@ func (l *lab) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.report.Figures["cluster up (s)"] = time.Since(begin).Seconds()
+	l.report.figure("cluster up (s)", time.Since(begin).Seconds())
 	cfg, err := l.info.Config()
 	if err != nil {
 		return err
@@ -196,8 +196,8 @@ func (l *lab) ship(ctx context.Context, registry string) error {
 		case "sluice-probe":
 			l.probeImage = ref
 		}
-		l.report.Figures["image of "+m.Name+" (MB, compressed)"] = float64(m.Bytes) / 1e6
-		l.report.Figures["image of "+m.Name+" (MB, unpacked)"] = float64(m.Binary) / 1e6
+		l.report.figure("image of "+m.Name+" (MB, compressed)", float64(m.Bytes)/1e6)
+		l.report.figure("image of "+m.Name+" (MB, unpacked)", float64(m.Binary)/1e6)
 	}
 	return nil
 }

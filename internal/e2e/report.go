@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,6 +35,8 @@ type result struct {
 	Wrong string   `json:"wrong,omitempty"`
 	Notes []string `json:"notes,omitempty"`
 
+	Drifts []episode `json:"drifts,omitempty"`
+
 	mayFail uint64 // so many answers with 5xx are the release's own
 }
 
@@ -47,10 +51,30 @@ func since(from, to time.Time) *float64 {
 
 // report is everything that was found out.
 type report struct {
+	mu sync.Mutex
+
 	Machine   string             `json:"machine"`
 	Started   time.Time          `json:"started"`
 	Figures   map[string]float64 `json:"figures"` // by what they measure, unit included
 	Scenarios []result           `json:"scenarios"`
+}
+
+// add keeps the result of a scenario, in the order of the list of all.
+func (r *report) add(s result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Scenarios = append(r.Scenarios, s)
+	place := func(s result) int {
+		return slices.IndexFunc(scenarios(), func(sc scenario) bool { return sc.name == s.Scenario })
+	}
+	slices.SortStableFunc(r.Scenarios, func(a, b result) int { return cmp.Compare(place(a), place(b)) })
+}
+
+// figure keeps a number by what it measures, unit included.
+func (r *report) figure(what string, value float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Figures[what] = value
 }
 
 func (r *report) json(w io.Writer) error {
@@ -63,22 +87,45 @@ func (r *report) json(w io.Writer) error {
 	return nil
 }
 
-// table prints a line for each scenario, and the figures.
-func (r *report) table(w io.Writer) {
-	const form = "%-34s %-13s %9s %9s %9s %9s %9s %8s %7s %6s  %s\n"
-	fmt.Fprintf(w, "\n"+form, "SCENARIO", "VERDICT", "→VERDICT", "BREACH→", "VERDICT→", "VERDICT→", "VERDICT→", "REQUESTS", "FAILED", "5xx", "OK")
-	fmt.Fprintf(w, form, "", "", "", "TRAFFIC", "QUIET", "FAILED", "SETTLED", "", "", "", "")
+// text prints a line for each scenario, the drifts, the figures, and in the end
+// all that went wrong.
+func (r *report) text(w io.Writer) {
+	const form = "%-18s %-13s %8s %9s %9s %9s %9s %9s %9s %7s %6s  %s\n"
+	fmt.Fprintf(w, "\n"+form, "SCENARIO", "VERDICT", "TOOK", "PUSH→", "BREACH→", "VERDICT→", "VERDICT→", "VERDICT→", "REQUESTS", "FAILED", "5xx", "")
+	fmt.Fprintf(w, form, "", "", "", "VERDICT", "TRAFFIC", "QUIET", "FAILED", "SETTLED", "", "", "", "")
 	for _, s := range r.Scenarios {
 		ok := "ok"
 		if !s.OK {
-			ok = "WRONG: " + firstLine(s.Wrong)
+			ok = "WRONG"
 		}
-		fmt.Fprintf(w, form, s.Scenario, orDash(s.Verdict), seconds(s.ToVerdict), seconds(s.BreachToTraffic), seconds(s.ToQuiet), seconds(s.ToFailed),
+		fmt.Fprintf(w, form, s.Scenario, orDash(s.Verdict), seconds(&s.Took), seconds(s.ToVerdict), seconds(s.BreachToTraffic), seconds(s.ToQuiet), seconds(s.ToFailed),
 			seconds(s.ToSettled), fmt.Sprint(s.Sent), fmt.Sprint(s.Failed), fmt.Sprint(s.Errors), ok)
 	}
+	r.drifts(w)
 	fmt.Fprintln(w)
 	for _, what := range slices.Sorted(maps.Keys(r.Figures)) {
 		fmt.Fprintf(w, "  %-60s %8.2f\n", what, r.Figures[what])
+	}
+	for _, s := range r.Scenarios {
+		if !s.OK {
+			fmt.Fprintf(w, "\n%s WRONG: %s\n", s.Scenario, s.Wrong)
+		}
+	}
+	fmt.Fprintf(w, "\n%d of %d scenarios ended as they had to\n", len(r.Scenarios)-r.failed(), len(r.Scenarios))
+}
+
+// drifts prints a line for each drift that was made.
+func (r *report) drifts(w io.Writer) {
+	const form = "%-54s %9s %9s %9s  %s\n"
+	head := false
+	for _, s := range r.Scenarios {
+		for _, d := range s.Drifts {
+			if !head {
+				fmt.Fprintf(w, "\n"+form, "DRIFT", "SAID", "REPAIRED", "MENDED", "BY")
+				head = true
+			}
+			fmt.Fprintf(w, form, d.What, seconds(d.Said), seconds(d.Repaired), seconds(d.Mended), d.By)
+		}
 	}
 }
 
@@ -104,11 +151,6 @@ func orDash(s string) string {
 		return "–"
 	}
 	return s
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }
 
 // pairs writes a map as the inside of a YAML flow mapping.

@@ -21,6 +21,15 @@ type service struct {
 	repo     *repo
 	traffic  *traffic
 	good     string // version that serves
+
+	installed bool
+	spoiled   bool  // by a scenario that did not end as it had to
+	unready   error // why it could not be installed
+}
+
+// say tells a person what happens to the service.
+func (s *service) say(format string, args ...any) {
+	s.lab.say("%-5s "+format, append([]any{s.name}, args...)...)
 }
 
 // plan of every rollout: short, for there are many; and a gate that takes into

@@ -145,6 +145,19 @@ func (t *traffic) reason(f load.Failure) {
 	t.total.Reasons = append(t.total.Reasons, fmt.Sprintf("%s %d times %s", f.First.Format(time.TimeOnly), f.Count, f.Text))
 }
 
+// ended reports whether there are no clients.
+func (t *traffic) ended() bool {
+	if t == nil {
+		return true
+	}
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // now is what was counted so far.
 func (t *traffic) now() counted {
 	t.mu.Lock()

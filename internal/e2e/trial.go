@@ -10,7 +10,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -157,11 +156,7 @@ func (t *trial) overtaken(ctx context.Context) bool {
 
 // readRecord finds the rollout in the ledger.
 func (t *trial) readRecord(ctx context.Context) error {
-	ledger, err := k8s.OpenLedger(ctx, t.kube.rest, t.name, t.name)
-	if err != nil {
-		return err
-	}
-	records, err := ledger.Records(ctx)
+	records, err := t.records(ctx)
 	if err != nil {
 		return err
 	}
