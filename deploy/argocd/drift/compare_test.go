@@ -112,16 +112,17 @@ func TestCompare(t *testing.T) {
 		"a rollout that nobody closed": {func(v *View) { v.Ledger.Open = &Release{Rollout: 4, Version: "1.1.0", Image: coming} }, []string{
 			"drift live ledger rollout 4: ended, as no sync is under way / open: 1.1.0 / sluice",
 		}},
-		"a hook that nobody waits for":                          {func(v *View) { v.Jobs[0].Active = true }, []string{"drift live job shop-gate"}},
-		"another object on a node":                              {func(v *View) { v.Probes[1].Object = other }, []string{"drift probes node b object: sha256:aaaaaaaaaaaa / sha256:bbbbbbbbbbbb / a person"}},
-		"nodes that disagree where the release names no object": {func(v *View) { v.Ledger.Serves.Object = ""; v.Probes[1].Object = other }, []string{"drift probes node b object"}},
-		"the object of the release on its way":                  {func(v *View) { syncing(v); v.Ledger.Open.Object = other }, []string{"drift probes node a object", "drift probes node b object"}},
-		"a program was replaced":                                {func(v *View) { v.Probes[0].Mismatch = "program x differs" }, []string{"drift probes node a kernel: what was verified / program x differs / Kubernetes"}},
-		"a probe that is not ready":                             {func(v *View) { v.Probes[0].Ready = false }, []string{"drift probes node a probe: ready / not ready"}},
-		"a node without a probe":                                {func(v *View) { v.Probes = v.Probes[:1] }, []string{"drift probes node b: a sluice-probe / none"}},
-		"a probe that does not answer":                          {func(v *View) { v.Probes[0] = Probe{Node: "a", Ready: true, Silent: "timeout"} }, []string{"unknown probes node a object: sha256:aaaaaaaaaaaa / no answer: timeout"}},
-		"a probe that does not say":                             {func(v *View) { v.Probes[0].Object = "" }, []string{"unknown probes node a object"}},
-		"probes that cannot be listed":                          {func(v *View) { v.Probes, v.Missing = nil, []Missing{{View: Loaded, Where: "probes", Why: "forbidden"}} }, []string{"unknown probes probes: an answer / forbidden"}},
+		"a hook that nobody waits for":                           {func(v *View) { v.Jobs[0].Active = true }, []string{"drift live job shop-gate"}},
+		"another object on a node":                               {func(v *View) { v.Probes[1].Object = other }, []string{"drift probes node b object: sha256:aaaaaaaaaaaa / sha256:bbbbbbbbbbbb / a person"}},
+		"nodes that disagree where the release names no object":  {func(v *View) { v.Ledger.Serves.Object = ""; v.Probes[1].Object = other }, []string{"drift probes node b object"}},
+		"the object of the release on its way":                   {func(v *View) { syncing(v); v.Ledger.Open.Object = other }, []string{"drift probes node a object", "drift probes node b object"}},
+		"a program was replaced":                                 {func(v *View) { v.Probes[0].Mismatch = "program x differs" }, []string{"drift probes node a kernel: what was verified / program x differs / Kubernetes"}},
+		"a program was replaced, and the daemon has put it back": {func(v *View) { v.Probes[0].Mismatch = "program x differs (mismatch 1, at noon, repaired after 3ms)" }, []string{"drift probes node a kernel: what was verified / program x differs (mismatch 1, at noon, repaired after 3ms) / sluice"}},
+		"a probe that is not ready":                              {func(v *View) { v.Probes[0].Ready = false }, []string{"drift probes node a probe: ready / not ready"}},
+		"a node without a probe":                                 {func(v *View) { v.Probes = v.Probes[:1] }, []string{"drift probes node b: a sluice-probe / none"}},
+		"a probe that does not answer":                           {func(v *View) { v.Probes[0] = Probe{Node: "a", Ready: true, Silent: "timeout"} }, []string{"unknown probes node a object: sha256:aaaaaaaaaaaa / no answer: timeout"}},
+		"a probe that does not say":                              {func(v *View) { v.Probes[0].Object = "" }, []string{"unknown probes node a object"}},
+		"probes that cannot be listed":                           {func(v *View) { v.Probes, v.Missing = nil, []Missing{{View: Loaded, Where: "probes", Why: "forbidden"}} }, []string{"unknown probes probes: an answer / forbidden"}},
 		"without the Application a rollout of the ledger counts": {func(v *View) {
 			syncing(v)
 			v.ArgoCD, v.Missing = nil, []Missing{{View: InArgoCD, Where: "application", Why: "forbidden"}}

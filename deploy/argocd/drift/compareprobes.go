@@ -2,6 +2,7 @@ package drift
 
 import (
 	"slices"
+	"strings"
 )
 
 // probes compares what is loaded on every node with the object of the release.
@@ -20,6 +21,8 @@ func (c *comparison) probes() {
 		switch {
 		case p.Silent != "":
 			c.unknown(Loaded, where+" object", short(want), "no answer: "+p.Silent, "can its port be reached from here? network policies may allow the hooks only")
+		case strings.Contains(p.Mismatch, ", repaired after "):
+			c.drift(Loaded, where+" kernel", "what was verified", p.Mismatch, BySluice, "the daemon has put it right, and says so for a while; find out who replaced the program")
 		case p.Mismatch != "":
 			c.drift(Loaded, where+" kernel", "what was verified", p.Mismatch, ByKubernetes, "by a new pod: kubectl delete the pod of this node, and find out who replaced the program")
 		}
