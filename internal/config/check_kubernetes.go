@@ -15,6 +15,7 @@ var (
 	headerForm   = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+: *[^\\s:][^\r\n]*$")
 	cpuForm      = regexp.MustCompile(`^([0-9]+m|[0-9]+(\.[0-9]{1,3})?)$`)
 	memoryForm   = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$`)
+	etcdForm     = regexp.MustCompile(`^(https://[^\s/?#@]+|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?)$`)
 	scpForm      = regexp.MustCompile(`^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^/\s]\S*$`)
 	partialForm  = regexp.MustCompile(`^[vV]?[0-9]+(\.[0-9]+)?$`)
 	fixedForm    = regexp.MustCompile(`^([vV]?[0-9]+\.[0-9]+\.[0-9]+([-+][0-9A-Za-z.+-]+)?|[0-9a-f]{40})$`)
@@ -36,6 +37,14 @@ func (c *Config) checkKubernetes(fault faultFunc, p *problems) {
 	fault(k.Image != "" && p.fine("publish.registry") && !registryForm.MatchString(k.Image), at+".image", "%q is not host/repository without tag (write registry.example.com/team/%s)", k.Image, cmpName(c.Name))
 	fault(!cpuForm.MatchString(string(k.Resources.CPU)), at+".resources.cpu", "%q is not an amount of processor time (write 100m or 0.5)", k.Resources.CPU)
 	fault(!memoryForm.MatchString(string(k.Resources.Memory)), at+".resources.memory", "%q is not an amount of memory (write 64Mi or 1Gi)", k.Resources.Memory)
+	fault(!memoryForm.MatchString(string(k.HookMemory)), at+".hook_memory", "%q is not an amount of memory (write 256Mi or 1Gi)", k.HookMemory)
+	for name, secret := range map[string]string{"pull_secret": k.PullSecret, "ledger.secret": k.Ledger.Secret} {
+		fault(c.has(at+"."+name) && !objectForm.MatchString(secret), at+"."+name, "%q is not the name of an object: a-z, 0-9 and \"-\"", secret)
+	}
+	for i, endpoint := range k.Ledger.Etcd {
+		fault(!etcdForm.MatchString(endpoint), fmt.Sprintf("%s.ledger.etcd[%d]", at, i), "%q is not an endpoint of etcd (write https://etcd.example.com:2379)", endpoint)
+	}
+	fault(k.Ledger.Secret != "" && len(k.Ledger.Etcd) == 0, at+".ledger.secret", "is given, but there is no etcd to show it to (write etcd: [https://etcd.example.com:2379])")
 	deadline := c.Deploy.Canary.Deadline
 	fault(c.has(at+".ready") && p.fine("deploy.canary.deadline") && k.Ready >= deadline,
 		at+".ready", "%v to get ready leave nothing of deploy.canary.deadline (%v)", k.Ready, deadline)

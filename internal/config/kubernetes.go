@@ -24,8 +24,22 @@ type Kubernetes struct {
 	Ready Duration `json:"ready" default:"2m" min:"1s" max:"1h"`
 	// What a pod needs.
 	Resources Resources `json:"resources"`
+	// Secret (kubernetes.io/dockerconfigjson) in the namespace of the service, with which nodes pull images and hooks read what is signed about them. Left out: the registry lets everybody read.
+	PullSecret string `json:"pull_secret,omitempty"`
+	// Memory that a hook may not exceed. More for many nodes (a gate reads all of them each second) or a big git repository.
+	HookMemory Quantity `json:"hook_memory" default:"256Mi"`
+	// Where the history of rollouts is kept.
+	Ledger Ledger `json:"ledger"`
 	// The daemons that measure both versions.
 	Probe Probe `json:"probe"`
+}
+
+// Ledger says where the history of rollouts is kept.
+type Ledger struct {
+	// Endpoints of an etcd for the history, for example https://etcd.example.com:2379. Left out: the ConfigMap NAME-ledger, which forgets the oldest rollouts when it is full.
+	Etcd []string `json:"etcd,omitempty"`
+	// Secret in the namespace of the service for etcd: ca.crt, and tls.crt with tls.key where etcd asks who we are. Left out: whom the image of the hooks trusts.
+	Secret string `json:"secret,omitempty"`
 }
 
 // Resources is what a pod needs, in the notation of Kubernetes.

@@ -28,6 +28,9 @@ const everything = `  kubernetes:
     port: 8000
     ready: 1m
     resources: {cpu: 1.5, memory: 1Gi}
+    pull_secret: registry
+    hook_memory: 1Gi
+    ledger: {etcd: ["https://etcd.example.com:2379", "http://127.0.0.1:2379"], secret: etcd}
     probe: {namespace: probes, port: 1234, grace: 2s}
   argocd:
     namespace: gitops
@@ -46,7 +49,7 @@ func TestClusterIsComplete(t *testing.T) {
 	}
 	if diff := cmp.Diff(Kubernetes{
 		Namespace: "hello", Image: "registry.example.com/team/hello", Replicas: 3, Traffic: "replicas", Port: 80, Ready: Duration(2 * time.Minute),
-		Resources: Resources{CPU: "100m", Memory: "64Mi"}, Probe: Probe{Namespace: "sluice-system", Port: 9640, Grace: Duration(10 * time.Second)},
+		Resources: Resources{CPU: "100m", Memory: "64Mi"}, HookMemory: "256Mi", Probe: Probe{Namespace: "sluice-system", Port: 9640, Grace: Duration(10 * time.Second)},
 	}, c.Deploy.Kubernetes); diff != "" {
 		t.Errorf("kubernetes (-want +got):\n%s", diff)
 	}
@@ -67,7 +70,8 @@ func TestClusterValuesArrive(t *testing.T) {
 	if diff := cmp.Diff(Kubernetes{
 		Namespace: "shop", Image: "registry.example.com/other/shop", Replicas: 5, Traffic: "httproute", Gateway: "infra/web",
 		Hostnames: []string{"shop.example.com", "*.example.org"}, Header: "x-env:  canary", Port: 8000, Ready: Duration(time.Minute),
-		Resources: Resources{CPU: "1.5", Memory: "1Gi"}, Probe: Probe{Namespace: "probes", Port: 1234, Grace: Duration(2 * time.Second)},
+		Resources: Resources{CPU: "1.5", Memory: "1Gi"}, PullSecret: "registry", HookMemory: "1Gi",
+		Ledger: Ledger{Etcd: []string{"https://etcd.example.com:2379", "http://127.0.0.1:2379"}, Secret: "etcd"}, Probe: Probe{Namespace: "probes", Port: 1234, Grace: Duration(2 * time.Second)},
 	}, k); diff != "" {
 		t.Errorf("kubernetes (-want +got):\n%s", diff)
 	}
@@ -107,6 +111,11 @@ func TestClusterProblems(t *testing.T) {
 		"a namespace with a capital":      {"  kubernetes: {namespace: Shop}\n", `7: deploy.kubernetes.namespace: "Shop" is not the name of a namespace: a-z, 0-9 and "-"`},
 		"resources in wrong units":        {"  kubernetes: {resources: {cpu: 1Gi, memory: 64 MB}}\n", "7: deploy.kubernetes.resources.cpu: \"1Gi\" is not an amount of processor time (write 100m or 0.5)\n7: deploy.kubernetes.resources.memory: \"64 MB\" is not an amount in the notation of Kubernetes (write 100m, 0.5, 64Mi or 1Gi)"},
 		"thousandths of a byte":           {"  kubernetes: {resources: {memory: 100m}}\n", `7: deploy.kubernetes.resources.memory: "100m" is not an amount of memory (write 64Mi or 1Gi)`},
+		"a pull secret by its path":       {"  kubernetes: {pull_secret: shop/registry}\n", `7: deploy.kubernetes.pull_secret: "shop/registry" is not the name of an object: a-z, 0-9 and "-"`},
+		"memory for hooks in wrong units": {"  kubernetes: {hook_memory: 100m}\n", `7: deploy.kubernetes.hook_memory: "100m" is not an amount of memory (write 256Mi or 1Gi)`},
+		"an etcd without TLS elsewhere":   {"  kubernetes: {ledger: {etcd: ['http://etcd:2379']}}\n", `7: deploy.kubernetes.ledger.etcd[0]: "http://etcd:2379" is not an endpoint of etcd (write https://etcd.example.com:2379)`},
+		"a password in an endpoint":       {"  kubernetes: {ledger: {etcd: ['https://a:b@etcd:2379']}}\n", `7: deploy.kubernetes.ledger.etcd[0]: "https://a:b@etcd:2379" is not an endpoint of etcd (write https://etcd.example.com:2379)`},
+		"a secret for no etcd":            {"  kubernetes: {ledger: {secret: etcd}}\n", `7: deploy.kubernetes.ledger.secret: is given, but there is no etcd to show it to (write etcd: [https://etcd.example.com:2379])`},
 		"no pod":                          {"  kubernetes: {replicas: 0}\n", "7: deploy.kubernetes.replicas: 0 is less than 1"},
 		"no time after getting ready":     {"  kubernetes: {ready: 5m}\n", "7: deploy.kubernetes.ready: 5m to get ready leave nothing of deploy.canary.deadline (5m)"},
 		"a deadline before the steps end": {"  canary: {deadline: 10s}\n", "7: deploy.canary.deadline: 10s is over before warmup and the steps' min are (12s in all)"},
