@@ -71,7 +71,7 @@ func TestThisMachineCanDoEverything(t *testing.T) {
 	testenv.NeedRoot(t)
 	start := time.Now()
 	checks := Run(t.Context(), Options{OutDir: t.TempDir()})
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("took %v", took)
 	}
 	for _, c := range checks {
