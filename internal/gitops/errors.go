@@ -171,11 +171,15 @@ func (e *UnreachableError) Hint() string {
 
 // TooLargeError means that the server sent more than is taken.
 type TooLargeError struct {
-	URL   string
-	Bytes int64
+	URL      string
+	Bytes    int64 // that would have been taken
+	Unpacked bool  // it is not what was sent that has more, but the objects in it
 }
 
 func (e *TooLargeError) Error() string {
+	if e.Unpacked {
+		return fmt.Sprintf("what %s sends unpacks to more than %d bytes", e.URL, e.Bytes)
+	}
 	return fmt.Sprintf("%s sends more than %d bytes", e.URL, e.Bytes)
 }
 

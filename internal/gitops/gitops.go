@@ -29,7 +29,7 @@ type Repo struct {
 	Path     string        // with forward slashes; "" or ".": all of it
 	Auth     Auth          //
 	Timeout  time.Duration // of a whole call; 0: one minute
-	MaxBytes int64         // of what is fetched at once; 0: 64 MiB
+	MaxBytes int64         // of what is fetched at once, as it is sent; unpacked four times as many. 0: 16 MiB
 }
 
 // Auth is how to log in. Credentials in the URL count when these are empty.
@@ -45,7 +45,7 @@ type Auth struct {
 // defaultTimeout and defaultMaxBytes are for a Repo that says nothing else.
 const (
 	defaultTimeout  = time.Minute
-	defaultMaxBytes = 64 << 20
+	defaultMaxBytes = 16 << 20
 )
 
 // Mode is where a revert goes.

@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -147,11 +148,17 @@ func (r *remote) fetch(ctx context.Context, depth int, want ...plumbing.Hash) er
 		return explain(r.repo, reading, err)
 	}
 	defer answer.Close()
-	pack := &limited{in: demultiplexed(req.Capabilities, answer), left: r.repo.MaxBytes}
-	if err := packfile.UpdateObjectStorage(r.store, pack); err != nil {
-		if pack.left < 0 {
-			return &TooLargeError{URL: r.repo.URL, Bytes: r.repo.MaxBytes}
-		}
+	in := &limited{in: demultiplexed(req.Capabilities, answer), left: r.repo.MaxBytes}
+	pack, err := io.ReadAll(in)
+	switch {
+	case in.left < 0:
+		return &TooLargeError{URL: r.repo.URL, Bytes: r.repo.MaxBytes}
+	case err != nil:
+		return explain(r.repo, reading, err)
+	case weigh(pack, unpacks*r.repo.MaxBytes) != nil:
+		return &TooLargeError{URL: r.repo.URL, Bytes: unpacks * r.repo.MaxBytes, Unpacked: true}
+	}
+	if err := packfile.UpdateObjectStorage(r.store, bytes.NewReader(pack)); err != nil {
 		return explain(r.repo, reading, err)
 	}
 	return nil
