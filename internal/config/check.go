@@ -90,13 +90,14 @@ func (c *Config) checkSupplyChain(fault faultFunc, p *problems) {
 	fault(!envForm.MatchString(c.Sign.KeyEnv), "sign.key_env", "%q is not the name of an environment variable; the key itself does not belong in this file", c.Sign.KeyEnv)
 	fault(!envForm.MatchString(c.Sign.PassphraseEnv), "sign.passphrase_env",
 		"%q is not the name of an environment variable; the passphrase itself does not belong in this file", c.Sign.PassphraseEnv)
+	c.checkKeyless(fault)
 	r := c.Publish.Registry
 	_, given := c.position["publish.registry"]
 	fault(strings.Contains(r, "://"), "publish.registry", "%q has a scheme: write host/repository%s", r, map[bool]string{true: ", and insecure: true for plain HTTP"}[strings.HasPrefix(r, "http:")])
 	fault(given && !registryForm.MatchString(r), "publish.registry", "%q is not host/repository without tag (write registry.example.com/team/%s)", r, cmpName(c.Name))
 	fault(c.Publish.Insecure && r == "" && p.fine("publish.registry"), "publish.insecure", "is given, but publish.registry is not")
 	fault(c.BPF.Bundle != "" && c.BPF.Object == "", "bpf.bundle", "signs an object, but bpf.object is not given")
-	fault(c.BPF.Bundle != "" && c.Sign.PublicKey == "" && c.Sign.Key == "", "bpf.bundle", "is verified with a key, but neither sign.public_key nor sign.key is given")
+	fault(c.BPF.Bundle != "" && c.Sign.PublicKey == "" && c.Sign.Key == "" && !c.Sign.Keyless.Given(), "bpf.bundle", "is verified, but none of sign.public_key, sign.key and sign.keyless is given")
 	for _, f := range c.files() {
 		_, given := c.position[f.path]
 		fault(given && f.name == "", f.path, "is empty: name a file or remove the line")

@@ -25,7 +25,7 @@ type Config struct {
 	Pack Pack `json:"pack"`
 	// How the service is run: arguments, environment, health and patience.
 	Service Service `json:"service"`
-	// The keys that sign binaries, SBOMs, image and eBPF object. Without any, a pair is created under out/keys.
+	// The keys that sign binaries, SBOMs, image and eBPF object, or the identity. Without any, a pair is created under out/keys.
 	Sign Sign `json:"sign"`
 	// Rules of your own, added to the built-in ones. A rule that fails to evaluate denies.
 	Policy Policy `json:"policy"`
@@ -90,6 +90,37 @@ type Sign struct {
 	PublicKey string `json:"public_key,omitempty"`
 	// Name of the environment variable that holds the passphrase of the private key.
 	PassphraseEnv string `json:"passphrase_env" default:"SLUICE_PASSPHRASE"`
+	// An identity that signs instead of a key: that of a job in GitHub Actions, or of the token in SIGSTORE_ID_TOKEN. Comes before a key in the environment.
+	Keyless Keyless `json:"keyless,omitzero" optional:"true"`
+}
+
+// Keyless names an identity, and those whose word makes its signature one.
+type Keyless struct {
+	// Who signs, as in the certificate, for example https://github.com/team/hello/.github/workflows/release.yml@refs/tags/v1.2.3.
+	Identity string `json:"identity,omitempty"`
+	// Pattern for who signs, instead of identity, for example https://github\.com/team/hello/\.github/workflows/release\.yml@refs/tags/.*. It has to match all of it.
+	IdentityRegexp string `json:"identity_regexp,omitempty"`
+	// Who vouches for the identity: the OpenID Connect issuer, as in the certificate.
+	Issuer string `json:"issuer" default:"https://token.actions.githubusercontent.com"`
+	// Sigstore's trusted_root.json, relative to this file: whose certificates, log and timestamps are believed. Verifying asks nobody else.
+	TrustedRoot string `json:"trusted_root" required:"trusted_root.json"`
+	// The certificate authority.
+	Fulcio string `json:"fulcio" default:"https://fulcio.sigstore.dev"`
+	// The transparency log, API v1. "off" asks none, and then timestamp is needed.
+	Rekor string `json:"rekor" default:"https://rekor.sigstore.dev"`
+	// The timestamping authority (RFC 3161), with its path. Left out: the log says when something was signed.
+	Timestamp string `json:"timestamp,omitempty"`
+}
+
+// Given reports whether an identity signs.
+func (k Keyless) Given() bool { return k != Keyless{} }
+
+// Log is the URL of the transparency log, or "" if there is to be none.
+func (k Keyless) Log() string {
+	if k.Rekor == "off" {
+		return ""
+	}
+	return k.Rekor
 }
 
 // Policy adds rules to the built-in ones.

@@ -18,6 +18,7 @@ func (c *Config) files() []named {
 		{path: "build.dir", name: c.Build.Dir, dir: true},
 		{path: "sign.key", name: c.Sign.Key, later: true},
 		{path: "sign.public_key", name: c.Sign.PublicKey, later: true},
+		{path: "sign.keyless.trusted_root", name: c.Sign.Keyless.TrustedRoot, later: true},
 		{path: "bpf.object", name: c.BPF.Object},
 		{path: "bpf.bundle", name: c.BPF.Bundle},
 	}

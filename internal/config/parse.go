@@ -177,7 +177,7 @@ func (c *Config) resolvePaths(dir string) {
 	if c.Build.Dir == "" {
 		c.Build.Dir = "."
 	}
-	for _, p := range []*string{&c.Build.Dir, &c.Sign.Key, &c.Sign.PublicKey, &c.BPF.Object, &c.BPF.Bundle} {
+	for _, p := range []*string{&c.Build.Dir, &c.Sign.Key, &c.Sign.PublicKey, &c.Sign.Keyless.TrustedRoot, &c.BPF.Object, &c.BPF.Bundle} {
 		*p = absolute(*p)
 	}
 	for i := range c.Policy.Dirs {

@@ -200,7 +200,7 @@ func TestProblems(t *testing.T) {
 		"a registry with a tag":                         {"publish: {registry: \"a.example/b:v1\"}\n", "5: publish.registry: \"a.example/b:v1\" is not host/repository without tag (write registry.example.com/team/hello)"},
 		"insecure, but no registry":                     {"publish: {insecure: true}\n", "5: publish.insecure: is given, but publish.registry is not"},
 		"a bundle without object":                       {"bpf: {bundle: b}\n", "5: bpf.bundle: signs an object, but bpf.object is not given"},
-		"a bundle without key":                          {"bpf: {object: o, bundle: b}\n", "5: bpf.bundle: is verified with a key, but neither sign.public_key nor sign.key is given"},
+		"a bundle without key":                          {"bpf: {object: o, bundle: b}\n", "5: bpf.bundle: is verified, but none of sign.public_key, sign.key and sign.keyless is given"},
 		"no step":                                       {"  canary: {steps: []}\n", "5: deploy.canary.steps: has no step (leave it out for 10% and 50%)"},
 		"a step without weight":                         {"  canary: {steps: [{min: 5s}]}\n", "5: deploy.canary.steps[0].weight: is missing (for example 10%)"},
 		"a step that is a number":                       {"  canary: {steps: [10%]}\n", "5: deploy.canary.steps[0]: text where a section (name: value) belongs"},

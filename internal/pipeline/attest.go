@@ -112,21 +112,21 @@ func (s *Sign) sbomStatements() ([]statement, error) {
 	return all, add(s.Object.file(), "", sign.Subject{Name: s.Release.Object.Path, SHA256: s.Release.Object.SHA256})
 }
 
-// attestFile writes a signed statement unless the one that is there holds and
-// says the same.
-func attestFile(ctx context.Context, signer *sign.Signer, v *sign.Verifier, path string, st sign.Statement) (int, error) {
+// attestFile signs a statement unless the one that is there holds and says the
+// same; then it returns nil.
+func attestFile(ctx context.Context, signer *sign.Signer, path string, st sign.Statement) ([]byte, error) {
 	want, err := json.Marshal(st.Predicate)
 	if err != nil {
-		return 0, fmt.Errorf("encoding a statement: %w", err)
+		return nil, fmt.Errorf("encoding a statement: %w", err)
 	}
-	if old, err := os.ReadFile(path); err == nil && holds(v, old, st, want) {
-		return 0, nil
+	if old, err := os.ReadFile(path); err == nil && holds(signer.Verifier(), old, st, want) {
+		return nil, nil
 	}
-	bundle, err := signer.Attest(ctx, st)
+	made, err := signer.Attest(ctx, st)
 	if err != nil {
-		return 0, fmt.Errorf("signing %s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("signing %s: %w", filepath.Base(path), err)
 	}
-	return 1, writeFile(path, bundle)
+	return made, nil
 }
 
 func holds(v *sign.Verifier, bundle []byte, st sign.Statement, want []byte) bool {

@@ -10,13 +10,18 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/sign"
 )
 
-// signer opens the configured private key, from a file or the environment, or the
-// key pair below the out folder, which is made the first time it is needed.
+// signer is the configured identity; or it opens the private key, from a file or
+// the environment, or the key pair below the out folder, which is made the first
+// time it is needed.
 func (j Job) signer() (*sign.Signer, error) {
 	cfg := j.Config.Sign
+	if cfg.Keyless.Given() {
+		return keyless(cfg.Keyless)
+	}
 	if cfg.Key != "" {
 		return openKey(cfg.Key, cfg.PassphraseEnv, []byte(os.Getenv(cfg.PassphraseEnv)))
 	}
@@ -39,6 +44,21 @@ func (j Job) signer() (*sign.Signer, error) {
 		}
 	}
 	return openKey(key, cfg.PassphraseEnv, pass)
+}
+
+// keyless is the identity that the environment gives to this process.
+func keyless(cfg config.Keyless) (*sign.Signer, error) {
+	token, err := sign.AmbientToken(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	return sign.NewKeylessSigner(sign.Keyless{
+		Identity: identity(cfg), TrustedRoot: cfg.TrustedRoot, Fulcio: cfg.Fulcio, Rekor: cfg.Log(), Timestamp: cfg.Timestamp,
+	}, token)
+}
+
+func identity(cfg config.Keyless) sign.Identity {
+	return sign.Identity{Subject: cfg.Identity, SubjectRegexp: cfg.IdentityRegexp, Issuer: cfg.Issuer}
 }
 
 // NoKeyError means that the variable for the private key is there, and empty.
@@ -110,10 +130,13 @@ func (j Job) localPassphrase(dir string) ([]byte, error) {
 	return pass, nil
 }
 
-// verifier opens the public key that everything has to be signed with.
+// verifier demands the identity, or opens the public key, that everything has to
+// be signed with.
 func (j Job) verifier() (*sign.Verifier, error) {
 	cfg := j.Config.Sign
 	switch {
+	case cfg.Keyless.Given():
+		return sign.OpenIdentityVerifier(cfg.Keyless.TrustedRoot, identity(cfg.Keyless))
 	case cfg.PublicKey != "":
 		return sign.OpenVerifier(cfg.PublicKey)
 	case cfg.Key != "", os.Getenv(cfg.KeyEnv) != "":

@@ -136,6 +136,10 @@ func (s Record) signVerdict(ctx context.Context, dir string) (string, error) {
 		return "verdict not signed: there is no private key", nil
 	}
 	signer, err := s.signer()
+	var nobody *sign.TokenError
+	if errors.As(err, &nobody) {
+		return "verdict not signed: " + nobody.Problem, nil
+	}
 	if err != nil {
 		return "", err
 	}

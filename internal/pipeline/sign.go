@@ -37,10 +37,6 @@ func (s *Sign) Run(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v, err := sign.NewVerifier(signer.PublicPEM())
-	if err != nil {
-		return "", err
-	}
 	if s.Release, err = s.describe(); err != nil {
 		return "", err
 	}
@@ -53,26 +49,51 @@ func (s *Sign) Run(ctx context.Context) (string, error) {
 			files = append(files, path)
 		}
 	}
-	made := 0
-	for _, f := range files {
-		n, err := signFile(ctx, signer, v, f)
-		if err != nil {
-			return "", err
-		}
-		made += n
-	}
 	statements, err := s.statements()
 	if err != nil {
 		return "", err
 	}
-	for _, st := range statements {
-		n, err := attestFile(ctx, signer, v, st.file, st.Statement)
-		if err != nil {
+	made, err := s.bundles(ctx, signer, files, statements)
+	if err != nil {
+		return "", err
+	}
+	for _, b := range made {
+		if err := writeFile(b.path, b.json); err != nil {
 			return "", err
 		}
-		made += n
 	}
-	return list(fmt.Sprintf("%d signatures", len(files)+len(statements)), unchangedIf(made == 0)), nil
+	return list(fmt.Sprintf("%d signatures", len(files)+len(statements)), unchangedIf(len(made) == 0)), nil
+}
+
+// bundle is a signature that is not in its file yet.
+type bundle struct {
+	path string
+	json []byte
+}
+
+// bundles signs what is not validly signed. Nothing is written before all of it
+// is signed: an authority that goes away in between leaves no half of a release.
+func (s *Sign) bundles(ctx context.Context, signer *sign.Signer, files []string, statements []statement) ([]bundle, error) {
+	var made []bundle
+	for _, f := range files {
+		b, err := signFile(ctx, signer, f)
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			made = append(made, bundle{bundlePath(f), b})
+		}
+	}
+	for _, st := range statements {
+		b, err := attestFile(ctx, signer, st.file, st.Statement)
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			made = append(made, bundle{st.file, b})
+		}
+	}
+	return made, nil
 }
 
 // describe is the release as it lies in the out folder.
@@ -143,21 +164,20 @@ func (s *Sign) save() error {
 	return err
 }
 
-// signFile signs a file unless the signature beside it holds. It returns how
-// many signatures it made.
-func signFile(ctx context.Context, signer *sign.Signer, v *sign.Verifier, path string) (int, error) {
-	if _, err := verified(v, path); err == nil {
-		return 0, nil
+// signFile signs a file unless the signature beside it holds; then it returns nil.
+func signFile(ctx context.Context, signer *sign.Signer, path string) ([]byte, error) {
+	if _, err := verified(signer.Verifier(), path); err == nil {
+		return nil, nil
 	}
 	data, err := readFile(path)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	bundle, err := signer.Blob(ctx, data)
+	made, err := signer.Blob(ctx, data)
 	if err != nil {
-		return 0, fmt.Errorf("signing %s: %w", path, err)
+		return nil, fmt.Errorf("signing %s: %w", path, err)
 	}
-	return 1, writeFile(bundlePath(path), bundle)
+	return made, nil
 }
 
 // history reads the ledger of an out folder; no ledger is an empty one.
