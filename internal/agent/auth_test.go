@@ -142,7 +142,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 // tcp is the address of the second listener, which is told after the first one.
 func (l *lab) tcp() string {
 	l.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		for line := range strings.Lines(l.log.String()) {
 			if _, address, ok := strings.Cut(strings.TrimSpace(line), "on=tcp:"); ok {
 				return address
@@ -159,7 +159,7 @@ func clientOf(a *authority, cert *tls.Certificate) *http.Client {
 	if cert != nil {
 		conf.Certificates = []tls.Certificate{*cert}
 	}
-	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: conf}}
+	return &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: conf}}
 }
 
 func status(resp *http.Response, err error) int {

@@ -100,7 +100,7 @@ func TestGreedyClients(t *testing.T) {
 	server.ReadHeaderTimeout = 300 * time.Millisecond
 	go func() { _ = server.Serve(l) }()
 	defer server.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for range 2 * maxConnections {
 		c, err := net.Dial("tcp", l.Addr().String())
