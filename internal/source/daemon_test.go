@@ -118,7 +118,7 @@ func (n *realNode) start() {
 	}
 	defer client.Close()
 	for begin := time.Now(); client.Healthy(context.Background()) != nil; time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 20*time.Second {
+		if time.Since(begin) > patience {
 			n.t.Fatalf("the daemon of node %s does not serve: %s", n.name, n.log)
 		}
 	}
@@ -231,8 +231,52 @@ func realFleet(t *testing.T, pinned bool) (nodes []*realNode, c *cluster) {
 // Three daemons under traffic, one of which is killed twice: every request is in
 // one block.
 func TestRealDaemonsOneOfThemKilledLoseNothing(t *testing.T) {
+	for round := range testenv.Chaos(t, testenv.Kill, 1) {
+		t.Run(fmt.Sprint("round ", round), killOneOfThree)
+	}
+}
+
+// One that is stopped keeps a block open, and what was counted meanwhile is in it.
+func TestARealDaemonThatIsStoppedKeepsTheBlockOpen(t *testing.T) {
+	nodes, c := realFleet(t, false)
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: time.Minute, Object: bpf.DigestOf(probe.Object())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l := newLoad(t, [2][]netip.AddrPort{c.stable, c.canary})
+	var sum [4]uint64
+	add := func() {
+		obs := observe(t, s)
+		if obs.Fault != "" {
+			t.Errorf("fault %q", obs.Fault)
+		}
+		for i, n := range numbers(obs) {
+			sum[i] += n
+		}
+	}
+	add()
+	for i := range testenv.Chaos(t, testenv.Stop, 2) {
+		stopped := nodes[i%len(nodes)].cmd.Process
+		if err := stopped.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		again := time.AfterFunc(time.Duration(500+50*i%1000)*time.Millisecond, func() { _ = stopped.Signal(syscall.SIGCONT) })
+		add()
+		again.Stop()
+		_ = stopped.Signal(syscall.SIGCONT)
+	}
+	l.stop()
+	add()
+	add() // a daemon tells one reading for 100 ms
+	if want := [4]uint64{l.sent[0].Load(), l.bad[0].Load(), l.sent[1].Load(), l.bad[1].Load()}; sum != want || want[0] == 0 {
+		t.Errorf("%v were counted, %v sent", sum, want)
+	}
+}
+
+func killOneOfThree(t *testing.T) {
 	nodes, c := realFleet(t, true)
-	cfg := NodesConfig{Block: 300 * time.Millisecond, Grace: 20 * time.Second, Object: bpf.DigestOf(probe.Object())}
+	cfg := NodesConfig{Block: 300 * time.Millisecond, Grace: patience, Object: bpf.DigestOf(probe.Object())}
 	s, err := NewNodes(t.Context(), c, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +319,7 @@ func TestRealDaemonsOneOfThemKilledLoseNothing(t *testing.T) {
 
 func TestARealDaemonThatLosesItsCountersIsAFault(t *testing.T) {
 	nodes, c := realFleet(t, false)
-	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: 20 * time.Second})
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +334,7 @@ func TestARealDaemonThatLosesItsCountersIsAFault(t *testing.T) {
 
 func TestARealDaemonWithAnotherObjectIsAMismatch(t *testing.T) {
 	_, c := realFleet(t, false)
-	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Object: bpf.DigestOf(nil)})
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: patience, Object: bpf.DigestOf(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +352,7 @@ func TestARealDaemonWithAnotherObjectIsAMismatch(t *testing.T) {
 // probe's; the daemon puts it right at its next look, which is what is told.
 func TestAProgramThatIsReplacedOnARealNodeIsAMismatch(t *testing.T) {
 	nodes, c := realFleet(t, false)
-	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Object: bpf.DigestOf(probe.Object())})
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: patience, Object: bpf.DigestOf(probe.Object())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +361,7 @@ func TestAProgramThatIsReplacedOnARealNodeIsAMismatch(t *testing.T) {
 	nodes[2].attack()
 	begin := time.Now()
 	obs := observe(t, s)
-	for ; obs.Fault == "" && time.Since(begin) < 5*time.Second; obs = observe(t, s) {
+	for ; obs.Fault == "" && time.Since(begin) < patience; obs = observe(t, s) {
 	}
 	if !obs.Mismatch || !strings.Contains(obs.Fault, "node three: ") {
 		t.Errorf("fault %q", obs.Fault)

@@ -19,14 +19,15 @@ type node struct {
 
 	prev      []byte    // the reading that ended the last block; nil: none yet
 	at        time.Time // of that reading, by the node's clock
-	before    time.Time // when it was asked for, by ours
+	before    time.Time // when it had come, by ours: it may have been made as late as that
 	serving   bool      // it had pods then
 	lingering bool      // it had pods that were not listed any more
 
-	now   []byte // the reading that ends this block
-	asked time.Time
-	err   error  // why there is none
-	met   []*pod // pods that have a workload in it
+	now      []byte // the reading that ends this block
+	asked    time.Time
+	answered time.Time
+	err      error  // why there is none
+	met      []*pod // pods that have a workload in it
 }
 
 // needed reports whether a block has to wait for the node. One whose pods have
@@ -35,7 +36,7 @@ func (n *node) needed() bool { return n.listed || n.serving }
 
 // settle makes the end of a block the begin of the next one.
 func (n *node) settle() {
-	n.prev, n.before, n.now = n.now, n.asked, nil
+	n.prev, n.before, n.now = n.now, n.answered, nil
 	n.serving, n.lingering = false, false
 	for _, p := range n.met {
 		if p.left.IsZero() {
@@ -211,6 +212,7 @@ func (s *Nodes) ask(ctx context.Context, which func(*node) bool) {
 			defer func() { <-slots }()
 			n.asked = time.Now()
 			n.now, n.err = s.read(ctx, n)
+			n.answered = time.Now()
 		})
 	}
 	group.Wait()
