@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // daemonEnv makes the test binary a process that pins a probe: how it behaves,
@@ -90,7 +92,8 @@ func TestAfterKillTheNextStartTakesOverOrCleansUp(t *testing.T) {
 	s := start(t)
 	folder := pinFolder(t)
 	inherited, discarded := 0, 0
-	for range 15 {
+	rounds := testenv.Chaos(t, testenv.Kill, 15)
+	for range rounds {
 		kill := daemon(t, "restarts", folder, s.parent)
 		time.Sleep(rand.N(60 * time.Millisecond))
 		kill()
@@ -121,7 +124,7 @@ func TestAfterKillTheNextStartTakesOverOrCleansUp(t *testing.T) {
 			t.Errorf("something was left: %v", err)
 		}
 	}
-	t.Logf("of 15, %d were taken over, %d were cleaned up", inherited, discarded)
+	t.Logf("of %d, %d were taken over, %d were cleaned up", rounds, inherited, discarded)
 }
 
 func TestKilledWhileSwappingLosesNoRequest(t *testing.T) {
@@ -129,11 +132,12 @@ func TestKilledWhileSwappingLosesNoRequest(t *testing.T) {
 	folder := pinFolder(t)
 	kill := daemon(t, "swaps", folder, s.parent)
 	l := offer(t, s.v4, 1000)
-	for i := range 5 {
+	kills := testenv.Chaos(t, testenv.Kill, 5)
+	for i := range kills {
 		time.Sleep(50*time.Millisecond + rand.N(50*time.Millisecond))
 		kill()
 		time.Sleep(20 * time.Millisecond)
-		if i < 4 {
+		if i < kills-1 {
 			kill = daemon(t, "swaps", folder, s.parent)
 		}
 	}
@@ -143,7 +147,7 @@ func TestKilledWhileSwappingLosesNoRequest(t *testing.T) {
 	}
 	sent := l.end()
 	counts(t, p, sent)
-	t.Logf("%d requests, 5 daemons killed", sent)
+	t.Logf("%d requests, %d daemons killed", sent, kills)
 }
 
 func TestASecondProcessIsRefused(t *testing.T) {

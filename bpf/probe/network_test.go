@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // mixed is a server whose answers are as long as they are asked to be.
@@ -61,8 +63,22 @@ func demand(t testing.TB, client *http.Client, base string, conns, n int) (answe
 	return answered
 }
 
+// eachSeed runs a test on as many roads that differ in what happens when.
+func eachSeed(t *testing.T, seeds int, name string, test func(t *testing.T, seed uint64)) {
+	for seed := range uint64(seeds) {
+		if seed > 0 {
+			name = fmt.Sprintf("%s, seed %d", strings.Split(name, ", seed ")[0], seed)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, seed)
+		})
+	}
+}
+
 func TestEveryRequestIsCountedOnceWhateverTheNetworkDoes(t *testing.T) {
 	const conns, requests = 16, 400
+	seeds := testenv.Chaos(t, testenv.PacketLoss, 1)
 	for name, tt := range map[string]struct {
 		road
 		mtu    int
@@ -81,10 +97,11 @@ func TestEveryRequestIsCountedOnceWhateverTheNetworkDoes(t *testing.T) {
 		"packets change on the way":   {mtu: 1500, server: "10.9.0.2", road: road{corrupt: 0.05}, again: true},
 		"somebody forges segments":    {mtu: 1500, server: "10.9.0.2", road: road{forge: 0.1}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		eachSeed(t, seeds, name, func(t *testing.T, seed uint64) {
+			way := tt.road
+			way.seed = seed
 			a, there, here := newArena(t, Options{}), newNetns(t), newNetns(t)
-			w := connect(t, there, here, tt.mtu, tt.road)
+			w := connect(t, there, here, tt.mtu, way)
 			var addr string
 			here.do(t, func() { addr = a.serveAt(t, tt.server+":0", mixed) })
 			client := there.client(t, conns)
@@ -109,6 +126,7 @@ func TestEveryRequestIsCountedOnceWhateverTheNetworkDoes(t *testing.T) {
 // internal/wire takes each for a request).
 func TestHTTP2UnderLossIsCountedOrSaidToBeLost(t *testing.T) {
 	const requests = 400
+	seeds := testenv.Chaos(t, testenv.PacketLoss, 1)
 	for name, tt := range map[string]struct {
 		road
 		exact bool
@@ -120,10 +138,11 @@ func TestHTTP2UnderLossIsCountedOrSaidToBeLost(t *testing.T) {
 		"3 % are lost":   {road: road{drop: 0.03}},
 		"forged":         {road: road{forge: 0.05}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		eachSeed(t, seeds, name, func(t *testing.T, seed uint64) {
+			way := tt.road
+			way.seed = seed
 			a, there, here := newArena(t, Options{}), newNetns(t), newNetns(t)
-			connect(t, there, here, 1500, tt.road)
+			connect(t, there, here, 1500, way)
 			var addr string
 			here.do(t, func() { addr = a.serveAt(t, "10.9.0.2:0", mixed) })
 			var answered uint64

@@ -106,6 +106,7 @@ type road struct {
 
 	forge   float64 // somebody who knows the addresses but not the sequence numbers adds a segment
 	offload bool    // packets of up to 64 KB pass in one piece, as with GSO and GRO
+	seed    uint64  // of what happens when
 }
 
 // wire carries packets between two devices (TUN) in two namespaces, as badly as
@@ -121,7 +122,7 @@ type wire struct {
 // here.
 func connect(t testing.TB, there, here *netns, mtu int, r road) *wire {
 	t.Helper()
-	w := &wire{road: r, rand: rand.New(rand.NewPCG(7, 7)), sent: map[string]int{}}
+	w := &wire{road: r, rand: rand.New(rand.NewPCG(7, 7+r.seed)), sent: map[string]int{}}
 	a, b := w.device(t, there, 1, mtu), w.device(t, here, 2, mtu)
 	go w.carry(a, b)
 	go w.carry(b, a)

@@ -34,9 +34,10 @@ func TestWhateverItWasKilledAtTheNextStartGoesOn(t *testing.T) {
 		return cmd, log
 	}
 	took := untilItServes(t, start, socket)
-	for i := range 12 {
+	kills := testenv.Chaos(t, testenv.Kill, 12)
+	for i := range kills {
 		cmd, _ := start()
-		time.Sleep(took * time.Duration(i) / 11)
+		time.Sleep(took * time.Duration(i) / time.Duration(kills-1))
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
@@ -64,7 +65,7 @@ func untilItServes(t *testing.T, start func() (*exec.Cmd, *bytes.Buffer), socket
 	begin := time.Now()
 	cmd, log := start()
 	for client.Healthy(t.Context()) != nil {
-		if time.Since(begin) > 20*time.Second {
+		if time.Since(begin) > patience {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 			t.Fatalf("the daemon does not serve: %s", log)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // doomed is what a rollout does before it is killed.
@@ -95,41 +97,49 @@ func (w *world) kill(point string) {
 }
 
 func TestWhatAKilledRolloutLeavesIsPutRight(t *testing.T) {
-	for _, route := range []bool{true, false} {
-		w := newWorld(t, Service{Route: route, Header: route})
-		w.image("2")
-		for _, point := range []string{"claimed", "started", "header", "shifted", "isolated"} {
-			if !route && (point == "claimed" || point == "header") {
-				continue
-			}
-			t.Run(fmt.Sprintf("by settling/%s/route %v", point, route), func(t *testing.T) {
-				w.t = t
-				w.kill(point)
-				target, err := New(w.cfg, w.svc)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer target.Close()
-				if err := target.Settle(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				w.atRest()
-			})
+	for range testenv.Chaos(t, testenv.Kill, 1) {
+		for _, route := range []bool{true, false} {
+			killedAt(t, route)
 		}
-		t.Run(fmt.Sprintf("by the next rollout/route %v", route), func(t *testing.T) {
+	}
+}
+
+// killedAt kills rollouts at every point and puts right what they leave, by
+// settling and by the next rollout.
+func killedAt(t *testing.T, route bool) {
+	w := newWorld(t, Service{Route: route, Header: route})
+	w.image("2")
+	for _, point := range []string{"claimed", "started", "header", "shifted", "isolated"} {
+		if !route && (point == "claimed" || point == "header") {
+			continue
+		}
+		t.Run(fmt.Sprintf("by settling/%s/route %v", point, route), func(t *testing.T) {
 			w.t = t
-			w.kill("shifted")
-			target := w.open()
-			if err := target.Start(t.Context(), 100); err != nil {
+			w.kill(point)
+			target, err := New(w.cfg, w.svc)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if route && w.weights() != "100:0 and 100:0" {
-				t.Errorf("it starts with the weights %s", w.weights())
-			}
-			if err := errors.Join(target.Shift(2000), target.Settle(t.Context())); err != nil {
+			defer target.Close()
+			if err := target.Settle(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			w.atRest()
 		})
 	}
+	t.Run(fmt.Sprintf("by the next rollout/route %v", route), func(t *testing.T) {
+		w.t = t
+		w.kill("shifted")
+		target := w.open()
+		if err := target.Start(t.Context(), 100); err != nil {
+			t.Fatal(err)
+		}
+		if route && w.weights() != "100:0 and 100:0" {
+			t.Errorf("it starts with the weights %s", w.weights())
+		}
+		if err := errors.Join(target.Shift(2000), target.Settle(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		w.atRest()
+	})
 }

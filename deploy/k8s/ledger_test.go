@@ -22,6 +22,7 @@ import (
 
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/release"
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // ledgers is a namespace of a test's own.
@@ -235,7 +236,15 @@ func TestLedgerFull(t *testing.T) {
 func TestLedgerWhileTheAPIServerIsAway(t *testing.T) {
 	p := cluster.ControlPlane(t)
 	l := newLedgers(t, p)
-	log := l.open()
+	for n := range testenv.Chaos(t, testenv.NoAPIServer, 1) {
+		l.away(p, n)
+	}
+}
+
+// away stops the API server, is refused a rollout, and gets its number when the
+// API server is back.
+func (l *ledgers) away(p *cluster.Plane, n int) {
+	t, log := l.t, l.open()
 	p.Stop()
 	log.Patience = time.Second
 	begin := time.Now()
@@ -253,8 +262,12 @@ func TestLedgerWhileTheAPIServerIsAway(t *testing.T) {
 		}
 	})
 	defer back.Wait()
-	if id, err := log.Start(t.Context(), ledgerRollout("")); err != nil || id != 1 {
-		t.Errorf("with an API server that comes back: %d, %v", id, err)
+	id, err := log.Start(t.Context(), ledgerRollout(""))
+	if err != nil || id != n+1 {
+		t.Fatalf("with an API server that comes back: %d, %v", id, err)
+	}
+	if err := log.Finish(t.Context(), id, ledgerEnd()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -291,15 +304,18 @@ func TestLedgerWriter(t *testing.T) {
 // once, and the chain is sound.
 func TestLedgerKilled(t *testing.T) {
 	p := cluster.ControlPlane(t)
-	l := newLedgers(t, p)
-	kills := 10
-	if testing.Short() {
-		kills = 2
+	for round := range testenv.Chaos(t, testenv.Kill, 1) {
+		t.Run(fmt.Sprint("seed ", round), func(t *testing.T) { killLedger(t, p, uint64(round)) })
 	}
+}
+
+func killLedger(t *testing.T, p *cluster.Plane, seed uint64) {
+	const kills = 10
+	l := newLedgers(t, p)
 	said := make(chan string, 1<<16)
 	var writers sync.WaitGroup
 	for w := range 4 {
-		random := rand.New(rand.NewPCG(uint64(w), 5))
+		random := rand.New(rand.NewPCG(uint64(w), 5+seed))
 		writers.Go(func() {
 			for range kills {
 				writeAndKill(t, p.Kubeconfig, l.name, time.Duration(random.IntN(400))*time.Millisecond, said)

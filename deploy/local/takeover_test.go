@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 func TestAKilledSluiceCostsNoRequest(t *testing.T) {
@@ -20,24 +21,29 @@ func TestAKilledSluiceCostsNoRequest(t *testing.T) {
 		"all traffic is shifted":      "v1",
 		"the promotion is recorded":   "v2",
 	} {
-		t.Run(point, func(t *testing.T) {
-			b := newLab(t, "127.0.0.1")
-			if err := b.stable("v1").Close(); err != nil {
-				t.Fatal(err)
-			}
-			stop := b.load()
-			b.killAt(point, b.service("v2", nil))
-			b.ask(20)
-			target := b.open()
-			b.only(want)
-			stop()
-			if s := target.Stable(); s == nil || s.Version != want || target.state.Canary != nil {
-				t.Errorf("stable %+v, canary %+v", s, target.state.Canary)
-			}
-			if groups, _ := filepath.Glob(filepath.Join(target.Group(), "*", "cgroup.procs")); len(groups) != 1 {
-				t.Errorf("groups %v, want one", groups)
-			}
-		})
+		for range testenv.Chaos(t, testenv.Kill, 1) {
+			t.Run(point, func(t *testing.T) { killedAt(t, point, want) })
+		}
+	}
+}
+
+// killedAt kills a rollout of v2, under load, and sees what serves afterwards.
+func killedAt(t *testing.T, point, want string) {
+	b := newLab(t, "127.0.0.1")
+	if err := b.stable("v1").Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop := b.load()
+	b.killAt(point, b.service("v2", nil))
+	b.ask(20)
+	target := b.open()
+	b.only(want)
+	stop()
+	if s := target.Stable(); s == nil || s.Version != want || target.state.Canary != nil {
+		t.Errorf("stable %+v, canary %+v", s, target.state.Canary)
+	}
+	if groups, _ := filepath.Glob(filepath.Join(target.Group(), "*", "cgroup.procs")); len(groups) != 1 {
+		t.Errorf("groups %v, want one", groups)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // merged joins sets of files; later ones win.
@@ -388,12 +390,8 @@ func TestMain(m *testing.M) {
 // TestRevertKilled kills a process that reverts, at any moment, and lets another
 // one finish: there is one revert and one tag.
 func TestRevertKilled(t *testing.T) {
-	kills := 12
-	if testing.Short() {
-		kills = 3
-	}
 	left := map[string]int{}
-	for n := range kills {
+	for n := range testenv.Chaos(t, testenv.Kill, 12) {
 		s := serve(t)
 		c := released(s)
 		c.Constraint = "1.*"
@@ -402,7 +400,7 @@ func TestRevertKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(n*9) * time.Millisecond)
+		time.Sleep(time.Duration(n%12*9+n/12) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		left[fmt.Sprintf("%d commits, %d tags", s.commits("main"), strings.Count(s.git(s.dir, "tag", "-l"), "v1.2.1"))]++

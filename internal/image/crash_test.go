@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // TestMain lets the test binary be the writer that TestKillNine kills and the
@@ -65,10 +67,7 @@ func TestKillNine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var finished []string
-	rounds := 40
-	if testing.Short() {
-		rounds = 8
-	}
+	rounds := testenv.Chaos(t, testenv.Kill, 40)
 	for range rounds {
 		finished = append(finished, killed(t, dir, string(text))...)
 		l, err := OpenLayout(dir)

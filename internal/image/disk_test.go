@@ -16,7 +16,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
-// TestFullDisk publishes until a disk of 256 KiB is full: the writer says so,
+// TestFullDisk publishes until a disk of 256 KiB and some pages is full: the writer says so,
 // leaves no half file, and what was published before is still complete.
 func TestFullDisk(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -24,11 +24,13 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "SLUICE_TEST_FULL_DISK="+t.TempDir(), "SLUICE_TEST_CONFIG="+string(text))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} // the disk goes with the process
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for pages := range testenv.Chaos(t, testenv.FullDisk, 3) {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), "SLUICE_TEST_FULL_DISK="+t.TempDir(), fmt.Sprint("SLUICE_TEST_DISK_SIZE=", 256+4*pages), "SLUICE_TEST_CONFIG="+string(text))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} // the disk goes with the process
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%d KiB: %v\n%s", 256+4*pages, err, out)
+		}
 	}
 }
 
@@ -37,7 +39,7 @@ func fillDisk(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+os.Getenv("SLUICE_TEST_DISK_SIZE")+"k"); err != nil {
 		return err
 	}
 	l, err := OpenLayout(filepath.Join(dir, "oci"))

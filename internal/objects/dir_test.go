@@ -23,6 +23,7 @@ import (
 const (
 	asWriter = "SLUICE_TEST_OBJECTS_WRITER"
 	asFull   = "SLUICE_TEST_OBJECTS_FULL"
+	diskSize = "SLUICE_TEST_OBJECTS_DISK_SIZE"
 )
 
 func TestMain(m *testing.M) {
@@ -75,7 +76,7 @@ func writeForever(dir string) error {
 func TestDirSurvivesKilledWriters(t *testing.T) {
 	h, dir := newDir(t)
 	var said []string
-	for round := range 6 {
+	for round := range testenv.Chaos(t, testenv.Kill, 6) {
 		var running []*exec.Cmd
 		var outputs []*bytes.Buffer
 		for range 3 {
@@ -88,7 +89,7 @@ func TestDirSurvivesKilledWriters(t *testing.T) {
 			}
 			running, outputs = append(running, cmd), append(outputs, out)
 		}
-		time.Sleep(150*time.Millisecond + time.Duration(round)*7*time.Millisecond)
+		time.Sleep(150*time.Millisecond + time.Duration(round%20)*7*time.Millisecond)
 		for i, cmd := range running {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
@@ -225,14 +226,16 @@ func TestDirMendsAnObject(t *testing.T) {
 	}
 }
 
-// TestDirFullDisk writes until a disk of 256 KiB is full.
+// TestDirFullDisk writes until a disk of 256 KiB and some pages is full.
 func TestDirFullDisk(t *testing.T) {
 	testenv.NeedRoot(t)
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), asFull+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} // the disk goes with the process
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for pages := range testenv.Chaos(t, testenv.FullDisk, 3) {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), asFull+"="+t.TempDir(), fmt.Sprint(diskSize, "=", 256+4*pages))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS} // the disk goes with the process
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%d KiB: %v\n%s", 256+4*pages, err, out)
+		}
 	}
 }
 
@@ -241,7 +244,7 @@ func fillDisk(dir string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+os.Getenv(diskSize)+"k"); err != nil {
 		return err
 	}
 	h, err := Dir(filepath.Join(dir, "history"), "node")

@@ -14,6 +14,8 @@ import (
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/etcd"
 	"github.com/sluice-cd/sluice/internal/etcd/etcdtest"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // node opens the history as a node sees it.
@@ -62,10 +64,12 @@ func TestEtcdKilled(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(300 * time.Millisecond)
-	s.Kill()
-	time.Sleep(300 * time.Millisecond)
-	s.Start(t)
+	for range testenv.Chaos(t, testenv.DeadEtcd, 1) {
+		time.Sleep(300 * time.Millisecond)
+		s.Kill()
+		time.Sleep(300 * time.Millisecond)
+		s.Start(t)
+	}
 	time.Sleep(300 * time.Millisecond)
 	close(stop)
 	writers.Wait()

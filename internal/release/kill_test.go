@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 const writerEnv = "SLUICE_TEST_LEDGER"
@@ -55,10 +57,7 @@ func writeForever(path string) {
 }
 
 func TestKillingTheWriterLosesNothingThatWasReported(t *testing.T) {
-	kills := 50
-	if testing.Short() {
-		kills = 5
-	}
+	kills := testenv.Chaos(t, testenv.Kill, 50)
 	random := rand.New(rand.NewPCG(1, 2))
 	var path string
 	var started, finished, torn, total int

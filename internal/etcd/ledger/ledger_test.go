@@ -15,6 +15,8 @@ import (
 	"github.com/sluice-cd/sluice/internal/etcd"
 	"github.com/sluice-cd/sluice/internal/etcd/etcdtest"
 	"github.com/sluice-cd/sluice/internal/release"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 func connect(t *testing.T, url string) *etcd.Client {
@@ -202,10 +204,7 @@ func TestWriter(t *testing.T) {
 // TestKilled kills writers and etcd: what was reported is there, once.
 func TestKilled(t *testing.T) {
 	s := etcdtest.Start(t)
-	kills := 15
-	if testing.Short() {
-		kills = 3
-	}
+	kills := testenv.Chaos(t, testenv.Kill, 15)
 	var mu sync.Mutex
 	said := map[string][]string{} // by word: "ID WHO"
 	var writers sync.WaitGroup
