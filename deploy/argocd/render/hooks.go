@@ -3,6 +3,7 @@ package render
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,8 +17,12 @@ import (
 // base says which one that is.
 const hookImage = "sluice-argo"
 
-// secretDir has username and password of the git repository.
-const secretDir = "/etc/sluice-git"
+// Where hooks find what is in Secrets.
+const (
+	gitDir      = "/etc/sluice-git"      // credentials of the git repository
+	registryDir = "/etc/sluice-registry" // config.json of the pull secret
+	etcdDir     = "/etc/sluice-etcd"     // whom to trust, and who we are
+)
 
 // hook is one Job in a phase of a sync.
 type hook struct {
@@ -26,7 +31,7 @@ type hook struct {
 	comment               string
 	deadline              time.Duration // of all tries together
 	grace                 time.Duration // from SIGTERM on, to put traffic back
-	secret                string
+	git, registry         bool          // does it need the credentials?
 }
 
 func (s *service) hooks() []doc {
@@ -42,14 +47,14 @@ func (s *service) hookList() []hook {
 	return []hook{
 		{
 			name: "presync", phase: "PreSync", argument: "presync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
-			comment: "Is the image signed, attested and allowed? Was it judged before? Is there such a revision?", secret: s.a.Secret,
+			comment: "Is the image signed, attested and allowed? Was it judged before? Is there such a revision?", git: true, registry: true,
 		},
 		{
 			// Getting ready, the rollout itself, and time for a pod that has to be placed
 			// anew and goes on where the one before it ended. A hook ends by itself earlier.
 			name: "gate", phase: "Sync", argument: "sync", wave: waveGate,
 			deadline: rollout + s.k.Ready.Std() + 5*time.Minute, grace: 30 * time.Second,
-			comment: "Shifts traffic step by step and judges the new version. Its exit status is the verdict.",
+			comment: "Shifts traffic step by step and judges the new version. Its exit status is the verdict.", registry: true,
 		},
 		{
 			name: "postsync", phase: "PostSync", argument: "postsync", wave: "0", deadline: 4 * time.Minute, grace: 30 * time.Second,
@@ -57,7 +62,7 @@ func (s *service) hookList() []hook {
 		},
 		{
 			name: "syncfail", phase: "SyncFail", argument: "syncfail", wave: "0", deadline: 5 * time.Minute, grace: 30 * time.Second,
-			comment: "Traffic to the stable version, which was not touched; then git is put right.", secret: s.a.Secret,
+			comment: "Traffic to the stable version, which was not touched; then git is put right.", git: true,
 		},
 	}
 }
@@ -114,22 +119,16 @@ func (s *service) hookPod(h hook) core.PodSpec {
 		EnableServiceLinks:            ptr(false),
 		TerminationGracePeriodSeconds: ptr(int64(seconds(h.grace))),
 		SecurityContext:               unprivileged(),
+		ImagePullSecrets:              s.pullSecrets(),
 		Volumes:                       volumes,
 		Containers: []core.Container{{
 			Name: "hook", Image: hookImage, ImagePullPolicy: core.PullIfNotPresent,
-			Args: []string{"hook", h.argument},
-			Env: []core.EnvVar{
-				{Name: "SLUICE_IMAGE", Value: s.name},
-				{Name: "SLUICE_SETTINGS", Value: s.a.Namespace + "/" + s.settingsName()},
-				{Name: "SLUICE_APP", Value: s.name},
-				{Name: "SLUICE_APP_NAMESPACE", Value: s.a.Namespace},
-				{Name: "POD_NAME", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{FieldPath: "metadata.name"}}},
-				{Name: "HOME", Value: "/tmp"},
-			},
+			Args:         []string{"hook", h.argument},
+			Env:          s.hookEnv(h),
 			VolumeMounts: mounts,
 			Resources: core.ResourceRequirements{
 				Requests: core.ResourceList{core.ResourceCPU: resource.MustParse("50m"), core.ResourceMemory: resource.MustParse("64Mi")},
-				Limits:   core.ResourceList{core.ResourceMemory: resource.MustParse("256Mi")},
+				Limits:   core.ResourceList{core.ResourceMemory: s.hookMemory()},
 			},
 			SecurityContext:          confined(),
 			TerminationMessagePath:   "/dev/termination-log",
@@ -138,15 +137,53 @@ func (s *service) hookPod(h hook) core.PodSpec {
 	}
 }
 
+func (s *service) hookEnv(h hook) []core.EnvVar {
+	env := []core.EnvVar{
+		{Name: "SLUICE_IMAGE", Value: s.name},
+		{Name: "SLUICE_SETTINGS", Value: s.a.Namespace + "/" + s.settingsName()},
+		{Name: "SLUICE_APP", Value: s.name},
+		{Name: "SLUICE_APP_NAMESPACE", Value: s.a.Namespace},
+		{Name: "POD_NAME", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{FieldPath: "metadata.name"}}},
+		{Name: "HOME", Value: "/tmp"},
+		// Garbage is collected before the limit is reached, at which the pod would be killed.
+		{Name: "GOMEMLIMIT", Value: strconv.FormatInt(ptr(s.hookMemory()).Value()/10*9, 10)},
+	}
+	if h.registry && s.k.PullSecret != "" {
+		env = append(env, core.EnvVar{Name: "DOCKER_CONFIG", Value: registryDir})
+	}
+	return env
+}
+
+func (s *service) hookMemory() resource.Quantity { return resource.MustParse(string(s.k.HookMemory)) } // was checked
+
+// pullSecrets are those of pods of the service and of the hooks.
+func (s *service) pullSecrets() []core.LocalObjectReference {
+	if s.k.PullSecret == "" {
+		return nil
+	}
+	return []core.LocalObjectReference{{Name: s.k.PullSecret}}
+}
+
 func (s *service) hookVolumes(h hook) ([]core.Volume, []core.VolumeMount) {
 	volumes := []core.Volume{{Name: "tmp", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{SizeLimit: ptr(resource.MustParse("256Mi"))}}}}
 	mounts := []core.VolumeMount{{Name: "tmp", MountPath: "/tmp"}}
-	if h.secret != "" {
+	for _, v := range []struct {
+		name, secret, at string
+		needed           bool
+		items            []core.KeyToPath
+	}{
+		{"git", s.a.Secret, gitDir, h.git, nil},
+		{"registry", s.k.PullSecret, registryDir, h.registry, []core.KeyToPath{{Key: core.DockerConfigJsonKey, Path: "config.json"}}},
+		{"etcd", s.k.Ledger.Secret, etcdDir, true, nil},
+	} {
+		if v.secret == "" || !v.needed {
+			continue
+		}
 		// Optional, so that a hook can say that it is missing: a pod without its volume says nothing.
-		volumes = append(volumes, core.Volume{Name: "git", VolumeSource: core.VolumeSource{Secret: &core.SecretVolumeSource{
-			SecretName: h.secret, Optional: ptr(true), DefaultMode: ptr(int32(0o440)),
+		volumes = append(volumes, core.Volume{Name: v.name, VolumeSource: core.VolumeSource{Secret: &core.SecretVolumeSource{
+			SecretName: v.secret, Optional: ptr(true), DefaultMode: ptr(int32(0o440)), Items: v.items,
 		}}})
-		mounts = append(mounts, core.VolumeMount{Name: "git", MountPath: secretDir, ReadOnly: true})
+		mounts = append(mounts, core.VolumeMount{Name: v.name, MountPath: v.at, ReadOnly: true})
 	}
 	return volumes, mounts
 }

@@ -16,7 +16,7 @@ var templates = template.Must(template.ParseFS(texts, "*.tmpl"))
 func readme(s *service, name string) ([]byte, error) {
 	var out bytes.Buffer
 	err := templates.ExecuteTemplate(&out, name, map[string]any{
-		"Name": s.name, "Namespace": s.k.Namespace, "Argo": s.a, "Probe": s.k.Probe, "Image": s.k.Image,
+		"Name": s.name, "Namespace": s.k.Namespace, "Argo": s.a, "Probe": s.k.Probe, "Image": s.k.Image, "Pull": s.k.PullSecret, "Ledger": s.k.Ledger,
 		"Route": s.route(), "Seccomp": s.o.Seccomp, "Profile": profile,
 	})
 	if err != nil {

@@ -212,3 +212,35 @@ deploy: {target: kubernetes, argocd: {repository: 'https://git.example.com/hello
 	}
 	built(t, copied(t, files))
 }
+
+func TestASecretIsMountedWhereItIsNeeded(t *testing.T) {
+	files := rendered(t, "replicas", Options{}, "replicas: 4", "replicas: 4\n    pull_secret: registry\n    hook_memory: 1Gi\n    ledger: {etcd: ['https://etcd.example.com:2379'], secret: etcd}")
+	for _, name := range []string{"shop-stable", "shop-canary"} {
+		pod := find[apps.Deployment](t, files, "base/deployments.yaml", "Deployment", name).Spec.Template.Spec
+		if diff := cmp.Diff([]core.LocalObjectReference{{Name: "registry"}}, pod.ImagePullSecrets); diff != "" || len(pod.Volumes) != 0 {
+			t.Errorf("%s pulls with (-want +got):\n%s", name, diff)
+		}
+	}
+	for name, want := range map[string]string{
+		"shop-presync": "shop-git@/etc/sluice-git registry@/etc/sluice-registry etcd@/etc/sluice-etcd", "shop-gate": "registry@/etc/sluice-registry etcd@/etc/sluice-etcd",
+		"shop-postsync": "etcd@/etc/sluice-etcd", "shop-syncfail": "shop-git@/etc/sluice-git etcd@/etc/sluice-etcd",
+	} {
+		pod := find[batch.Job](t, files, "base/hooks.yaml", "Job", name).Spec.Template.Spec
+		var got []string
+		for i, v := range pod.Volumes {
+			if v.Secret != nil {
+				got = append(got, v.Secret.SecretName+"@"+pod.Containers[0].VolumeMounts[i].MountPath)
+			}
+		}
+		env := map[string]string{}
+		for _, e := range pod.Containers[0].Env {
+			env[e.Name] = e.Value
+		}
+		if strings.Join(got, " ") != want || (env["DOCKER_CONFIG"] == "/etc/sluice-registry") != strings.Contains(want, "registry") || len(pod.ImagePullSecrets) != 1 {
+			t.Errorf("%s has %v, environment %v, pulls with %v", name, got, env, pod.ImagePullSecrets)
+		}
+		if limit := pod.Containers[0].Resources.Limits.Memory().Value(); limit != 1<<30 || env["GOMEMLIMIT"] != "966367638" {
+			t.Errorf("%s may take %d bytes, and collects at %s", name, limit, env["GOMEMLIMIT"])
+		}
+	}
+}

@@ -104,6 +104,7 @@ func (s *service) pod(selector map[string]string) core.PodSpec {
 		EnableServiceLinks:            ptr(false),
 		TerminationGracePeriodSeconds: ptr(int64(seconds(drain + c.Stop.Std()))),
 		SecurityContext:               unprivileged(),
+		ImagePullSecrets:              s.pullSecrets(),
 		TopologySpreadConstraints: []core.TopologySpreadConstraint{{
 			MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: core.ScheduleAnyway,
 			LabelSelector: &metav1.LabelSelector{MatchLabels: selector},
