@@ -10,6 +10,9 @@ import (
 type Rollout struct {
 	Stable, Version string
 	StableEnv, Env  []string // NAME=VALUE for the service
+	Args            []string // further arguments of the service, for Run
+	File            string   // the configuration, for Run; empty: sluice.yaml
+	Reproduce       bool     // build everything twice and compare, for Run
 	URL             string   // where the load goes
 	Rate            int      // requests a second
 }
@@ -36,24 +39,56 @@ func (r Rollout) Canary(report string) ([]string, error) {
 	if err := checkLoad(r.URL, r.Rate); err != nil {
 		return nil, err
 	}
-	stable, err := deploy(r.Stable, r.StableEnv)
+	stable, err := rollout("deploy", r.Stable, r.StableEnv)
 	if err != nil {
 		return nil, err
 	}
-	canary, err := deploy(r.Version, r.Env)
+	canary, err := rollout("deploy", r.Version, r.Env)
 	if err != nil {
 		return nil, err
 	}
-	load := []string{"sluice", "load", "--rate", fmt.Sprint(r.Rate), r.URL}
 	script := "set -eu" + prepare +
 		"mkdir -p " + quote(report) + "\n" +
 		words(stable) + " >" + quote(report+"/stable.json") + " || exit 2\n" +
-		words(load) + " >" + quote(report+"/load.txt") + " 2>&1 &\n" +
+		r.underLoad(canary, report, "canary.json")
+	return []string{"sh", "-c", script}, nil
+}
+
+// Run is the command that does the whole list for a version, from source to a
+// verdict. What served before is what the ledger in the out folder says. Its exit
+// status is sluice's; the result is report/run.json.
+func (r Rollout) Run(report string) ([]string, error) {
+	if err := CheckVersion(r.Version); err != nil {
+		return nil, err
+	}
+	if err := checkLoad(r.URL, r.Rate); err != nil {
+		return nil, err
+	}
+	run, err := rollout("run", r.Version, r.Env)
+	if err != nil {
+		return nil, err
+	}
+	if r.File != "" {
+		run = append(run, "--file", r.File)
+	}
+	if r.Reproduce {
+		run = append(run, "--verify-reproducible")
+	}
+	if len(r.Args) > 0 {
+		run = append(append(run, "--"), r.Args...)
+	}
+	script := "set -eu" + prepare + "mkdir -p " + quote(report) + "\n" + r.underLoad(run, report, "run.json")
+	return []string{"sh", "-c", script}, nil
+}
+
+// underLoad is a command with requests all the time, and nothing left after it.
+func (r Rollout) underLoad(args []string, report, result string) string {
+	load := []string{"sluice", "load", "--rate", fmt.Sprint(r.Rate), r.URL}
+	return words(load) + " >" + quote(report+"/load.txt") + " 2>&1 &\n" +
 		"load=$!\nstatus=0\n" +
-		words(canary) + " >" + quote(report+"/canary.json") + " || status=$?\n" +
+		words(args) + " >" + quote(report+"/"+result) + " || status=$?\n" +
 		"kill -INT $load || true\nwait $load || true\n" +
 		"sluice down || true\nexit $status"
-	return []string{"sh", "-c", script}, nil
 }
 
 // Rollback is the command that goes back to the version before, or to a named
@@ -91,8 +126,8 @@ func LoadTest(object string) []string {
 	return []string{"sh", "-c", "set -eu" + prepare + words([]string{"sluice", "bpf", "check", object}) + "\nsluice doctor"}
 }
 
-func deploy(version string, env []string) ([]string, error) {
-	args := []string{"sluice", "deploy", "--version", version, "-o", "json"}
+func rollout(step, version string, env []string) ([]string, error) {
+	args := []string{"sluice", step, "--version", version, "-o", "json"}
 	for _, e := range env {
 		if name, _, ok := strings.Cut(e, "="); !ok || name == "" {
 			return nil, fmt.Errorf("environment %q is not NAME=VALUE", e)

@@ -18,22 +18,30 @@ import (
 
 func runCommand() *cobra.Command {
 	var o options
-	cmd := rolloutCommand(&o, pipeline.Main)
+	var e executor
+	cmd := rolloutCommand(&o, &e, pipeline.Main)
+	e.add(cmd)
 	cmd.Use = "run [-- service arguments]"
 	cmd.Short = "Build, prove, publish and roll out a release: the main job"
 	cmd.Long = `Run does the whole list: build, pack, bpf, sbom, image, sign, policy, publish,
 load, canary, gate, promote or rollback, record. What has not changed since the
 last time is not done again. The version that loses is drained and ended; the
-version that wins keeps running when sluice has ended.`
+version that wins keeps running when sluice has ended.
+
+With --engine dagger the same list is done in a container of a Dagger engine that
+runs already, with requests all the time, and the out folder comes back: release,
+ledger and report are as they would be here, but nothing serves on this machine
+(sluice deploy rolls the release out here). An engine is never downloaded.`
 	cmd.Example = `  sluice run --version v1.1.0
   sluice run --version v1.2.0 --env SHOP_LATENCY=8ms     a slower one, to see it fail
+  sluice run --version v1.1.0 --engine dagger            in a Dagger engine, with requests made up
   sluice run --version v1.2.0 -o json | jq .verdict`
 	return cmd
 }
 
 func deployCommand() *cobra.Command {
 	var o options
-	cmd := rolloutCommand(&o, pipeline.Deploy)
+	cmd := rolloutCommand(&o, &executor{name: "local"}, pipeline.Deploy)
 	cmd.Use = "deploy [-- service arguments]"
 	cmd.Short = "Roll out a release that was published before: the second half of run"
 	cmd.Long = `Deploy takes a release from the out folder as sluice publish left it there,
@@ -43,7 +51,7 @@ verifies its signature, every digest and the probe object, and rolls it out.`
 }
 
 // rolloutCommand is a command that may end with a rollout.
-func rolloutCommand(o *options, steps func(pipeline.Job) ([]pipeline.Step, *pipeline.Rollout)) *cobra.Command {
+func rolloutCommand(o *options, e *executor, steps func(pipeline.Job) ([]pipeline.Step, *pipeline.Rollout)) *cobra.Command {
 	var reproduce, dryRun bool
 	cmd := &cobra.Command{
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,12 +63,19 @@ func rolloutCommand(o *options, steps func(pipeline.Job) ([]pipeline.Step, *pipe
 			if err != nil {
 				return err
 			}
+			elsewhere, err := e.dagger(cmd)
+			if err != nil {
+				return err
+			}
 			p := newProgress(cmd.ErrOrStderr())
 			j.Note, j.Verify = p.noting(), reproduce
 			list, rollout := steps(j)
 			rollout.OnLook = p.look
 			if dryRun {
 				return printPlan(cmd.OutOrStdout(), j, list)
+			}
+			if elsewhere {
+				return e.run(cmd, *o, j, asJSON)
 			}
 			if err := cmp.Or(pipeline.CheckPrivileges(), makeFolder(j.Out)); err != nil {
 				return err

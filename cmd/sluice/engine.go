@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-cd/sluice/deploy/local"
+	"github.com/sluice-cd/sluice/internal/actions"
+	"github.com/sluice-cd/sluice/internal/config"
+	"github.com/sluice-cd/sluice/internal/engine"
+	"github.com/sluice-cd/sluice/internal/engine/command"
+	"github.com/sluice-cd/sluice/internal/pipeline"
+	"github.com/sluice-cd/sluice/internal/release"
+)
+
+// executor says where sluice run does its work.
+type executor struct {
+	name   string
+	base   string
+	proxy  string
+	binary string
+	url    string
+	rate   int
+}
+
+func (e *executor) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&e.name, "engine", "local", "where the steps run: local, this machine, or dagger, in a container of a Dagger engine")
+	f.StringVar(&e.base, "engine-base", "", "image with Go for the engine, or a tarball of one (.tar) (default: Debian's, pinned by digest)")
+	f.StringVar(&e.proxy, "engine-goproxy", "", "where the engine gets Go modules, as GOPROXY; file:///folder is sent (default: what the image says)")
+	f.StringVar(&e.binary, "engine-binary", "", "the sluice command for the engine (default: this one)")
+	f.StringVar(&e.url, "engine-url", "", "where requests go in the engine (default: deploy.local.listen)")
+	f.IntVar(&e.rate, "engine-rate", 200, "requests a second in the engine")
+}
+
+// dagger tells whether a Dagger engine does the work.
+func (e *executor) dagger(cmd *cobra.Command) (bool, error) {
+	switch e.name {
+	case "dagger":
+		return true, nil
+	case "local":
+		for _, name := range []string{"engine-base", "engine-goproxy", "engine-binary", "engine-url", "engine-rate"} {
+			if cmd.Flags().Changed(name) {
+				return false, fmt.Errorf("--%s is for an engine: give --engine dagger, too", name)
+			}
+		}
+		return false, nil
+	}
+	return false, fmt.Errorf("unknown engine %q (known: local, dagger)", e.name)
+}
+
+// run does the job in an engine and prints what came of it.
+func (e *executor) run(cmd *cobra.Command, o options, j pipeline.Job, asJSON bool) error {
+	ctx := cmd.Context()
+	st, err := local.Look(j.Config.Name)
+	if err != nil {
+		return err
+	}
+	if st.Version != "" && st.Out == j.Out {
+		return &servesHereError{Name: j.Config.Name, Version: st.Version, Out: o.out}
+	}
+	job, err := e.job(o, j)
+	if err != nil {
+		return err
+	}
+	if _, err := engine.Find(ctx); err != nil { // before anything is written
+		return err
+	}
+	if err := makeFolder(j.Out); err != nil {
+		return err
+	}
+	ledger, err := release.OpenLedger(filepath.Join(j.Out, "ledger.jsonl")) // nobody else writes it meanwhile
+	if err != nil {
+		return err
+	}
+	defer ledger.Close() //nolint:errcheck // nothing was written to it
+	begin := time.Now()
+	result, err := inEngine(ctx, cmd.ErrOrStderr(), job)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "sluice: the engine was done after %.1f s\n", time.Since(begin).Seconds())
+	return e.finish(cmd.OutOrStdout(), j, result, asJSON)
+}
+
+// inEngine is one session, from the connection to its end.
+func inEngine(ctx context.Context, log io.Writer, job engine.Job) (_ engine.Result, err error) {
+	session, err := engine.Open(ctx, log)
+	if err != nil {
+		return engine.Result{}, err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	return session.Run(ctx, job)
+}
+
+// servesHereError means that the ledger belongs to what runs on this machine: a
+// run in an engine would enter a version that serves nobody here.
+type servesHereError struct{ Name, Version, Out string }
+
+func (e *servesHereError) Error() string {
+	return fmt.Sprintf("%s %s serves on this machine by the ledger in %s, and nothing that an engine runs serves here", e.Name, e.Version, e.Out)
+}
+
+func (e *servesHereError) Hint() string {
+	return "give the engine a folder of its own (--out out-dagger), or stop the service (sluice down)"
+}
+
+// job is what an engine is given.
+func (e *executor) job(o options, j pipeline.Job) (engine.Job, error) {
+	root, file, err := sourceRoot(j.Config)
+	if err != nil {
+		return engine.Job{}, err
+	}
+	job := engine.Job{
+		Source: root, Out: j.Out, Binary: e.binary, Commit: j.Commit, Base: e.base, GoProxy: e.proxy,
+		Run: time.Now().UTC().Format(time.RFC3339Nano),
+		Rollout: command.Rollout{
+			Version: j.Version, Args: j.Args, Reproduce: j.Verify, URL: e.url, Rate: e.rate,
+		},
+	}
+	if file != "sluice.yaml" {
+		job.Rollout.File = file
+	}
+	for name, value := range j.Env {
+		job.Rollout.Env = append(job.Rollout.Env, name+"="+value)
+	}
+	slices.Sort(job.Rollout.Env)
+	if job.Rollout.URL == "" {
+		job.Rollout.URL = "http://" + j.Config.Deploy.Local.Listen.String() + "/"
+	}
+	if rel, err := filepath.Rel(root, j.Out); err == nil && filepath.IsLocal(rel) {
+		job.Exclude = append(job.Exclude, filepath.ToSlash(rel))
+	}
+	if job.Binary == "" {
+		if job.Binary, err = os.Executable(); err != nil {
+			return job, fmt.Errorf("finding the sluice command: %w", err)
+		}
+	}
+	for _, f := range []*string{&job.Binary, &job.Base} {
+		if *f == "" || f == &job.Base && !strings.HasSuffix(*f, ".tar") {
+			continue
+		}
+		if *f, err = filepath.Abs(*f); err == nil {
+			_, err = os.Stat(*f)
+		}
+		if err != nil {
+			return job, fmt.Errorf("looking for what the engine needs: %w", err)
+		}
+	}
+	return job, keysFor(&job, root, j)
+}
+
+// sourceRoot is the folder that holds both the configuration and the module of
+// the service, and the configuration in it.
+func sourceRoot(cfg *config.Config) (root, file string, err error) {
+	path, err := filepath.Abs(cfg.File())
+	if err != nil {
+		return "", "", fmt.Errorf("finding the source: %w", err)
+	}
+	root = filepath.Dir(path)
+	module, err := filepath.Abs(cfg.Build.Dir)
+	if err != nil {
+		return "", "", fmt.Errorf("finding the source: %w", err)
+	}
+	if rel, err := filepath.Rel(module, root); err == nil && filepath.IsLocal(rel) {
+		root = module
+	}
+	if rel, err := filepath.Rel(root, module); err != nil || !filepath.IsLocal(rel) {
+		return "", "", cfg.Complaint("build.dir", "is neither below nor above the folder of this file, so an engine cannot be given both")
+	}
+	if _, err := os.Stat(filepath.Join(module, "go.mod")); err != nil {
+		return "", "", cfg.Complaint("build.dir", "has no go.mod: name the folder of a Go module, or run go mod init in it")
+	}
+	if file, err = filepath.Rel(root, path); err != nil {
+		return "", "", fmt.Errorf("finding the source: %w", err)
+	}
+	return root, filepath.ToSlash(file), nil
+}
+
+// keysFor hands the private key over as a secret: the configured file, the
+// variable, or the pair in the out folder. Without any of them the engine makes a
+// pair up, as sluice does here.
+func keysFor(job *engine.Job, root string, j pipeline.Job) error {
+	cfg := j.Config.Sign
+	job.Secrets, job.Files = map[string]string{}, map[string]string{}
+	pass := os.Getenv(cfg.PassphraseEnv)
+	switch {
+	case cfg.Key != "":
+		rel, err := filepath.Rel(root, cfg.Key)
+		if err != nil || !filepath.IsLocal(rel) {
+			return j.Config.Complaint("sign.key", "lies outside the source, where an engine cannot have it: put the key into the environment variable %s instead", cfg.KeyEnv)
+		}
+		raw, err := os.ReadFile(cfg.Key)
+		if err != nil {
+			return fmt.Errorf("reading the private key: %w", err)
+		}
+		job.Files[filepath.ToSlash(rel)] = string(raw)
+		job.Exclude = append(job.Exclude, filepath.ToSlash(rel))
+	case os.Getenv(cfg.KeyEnv) != "":
+		job.Secrets[cfg.KeyEnv] = os.Getenv(cfg.KeyEnv)
+	default:
+		raw, err := os.ReadFile(filepath.Join(j.Out, "keys", "cosign.key"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the private key: %w", err)
+		}
+		job.Secrets[cfg.KeyEnv] = string(raw)
+		if pass == "" {
+			made, err := os.ReadFile(filepath.Join(j.Out, "keys", "passphrase"))
+			if err != nil {
+				return fmt.Errorf("reading the passphrase of the local key: %w", err)
+			}
+			pass = strings.TrimSpace(string(made))
+		}
+	}
+	if pass != "" {
+		job.Secrets[cfg.PassphraseEnv] = pass
+	}
+	return nil
+}
+
+// engineError is how a run in an engine ended that promoted nothing.
+type engineError struct {
+	text   string
+	status int
+}
+
+func (e *engineError) Error() string { return e.text }
+
+func (e *engineError) ExitCode() int { return e.status }
+
+// finish prints what a run in an engine came to, as it would be here.
+func (e *executor) finish(w io.Writer, j pipeline.Job, r engine.Result, asJSON bool) error {
+	var failed error
+	if r.Status != 0 {
+		failed = &engineError{r.Problem(), r.Status}
+	}
+	if len(r.Report) == 0 {
+		return failed
+	}
+	var out Outcome
+	if err := json.Unmarshal(r.Report, &out); err != nil {
+		return errors.Join(failed, fmt.Errorf("reading the result of the engine: %w", err))
+	}
+	if out.Error != "" && failed != nil {
+		failed = &engineError{out.Error, r.Status}
+	}
+	for i, s := range out.Steps {
+		out.Steps[i].Took = time.Duration(s.Seconds * float64(time.Second))
+	}
+	failed = errors.Join(failed, publishOutcome(actions.New(os.Getenv, os.Stderr), j.Config.Name, out))
+	if asJSON {
+		return errors.Join(printJSON(w, out), failed)
+	}
+	if out.Record != nil {
+		fmt.Fprintf(w, "%s %s %s%s\n", j.Config.Name, j.Version, out.Outcome, because(out))
+	}
+	return failed
+}
