@@ -165,10 +165,15 @@ func (c *cluster) Addresses(context.Context) (stable, canary []netip.AddrPort, e
 	return c.stable, c.canary, c.err
 }
 
-// watch starts to measure a cluster.
+// How long a test waits for what has to come, on however busy a machine, and for
+// what will not.
+const patience, short = time.Minute, time.Second
+
+// watch starts to measure a cluster. It is patient: a test that looks at what is
+// said of a node that is late sets Grace to short.
 func watch(t *testing.T, c *cluster) *Nodes {
 	t.Helper()
-	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 20 * time.Millisecond, Grace: time.Second, Object: object})
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 20 * time.Millisecond, Grace: patience, Object: object})
 	if err != nil {
 		t.Fatal(err)
 	}
