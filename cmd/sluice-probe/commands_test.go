@@ -82,11 +82,15 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
+// patience is how long a test waits for what has to come, on however busy a
+// machine.
+const patience = 2 * time.Minute
+
 func eventually(ts *testscript.TestScript, what string, is func() bool) {
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(ts.MkAbs("log"))
-			ts.Fatalf("waited 20 seconds for %s\n%s", what, log)
+			ts.Fatalf("waited %v for %s\n%s", patience, what, log)
 		}
 	}
 }
@@ -100,7 +104,7 @@ func ends(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	cmd := v.(*exec.Cmd)
 	ts.Check(cmd.Process.Signal(map[string]os.Signal{"INT": os.Interrupt, "KILL": os.Kill, "TERM": syscall.SIGTERM}[args[1]]))
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	timer.Stop()
 	if got := strconv.Itoa(status(ts, err)); got != args[0] {
@@ -155,6 +159,8 @@ func request(ts *testscript.TestScript, _ bool, args []string) {
 
 // counted N waits until the probe has counted that many requests, no more.
 func counted(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseUint(args[0], 10, 64)
+	ts.Check(err)
 	var got uint64
 	eventually(ts, args[0]+" requests", func() bool {
 		s, err := client(ts).Snapshot(context.Background())
@@ -167,9 +173,9 @@ func counted(ts *testscript.TestScript, _ bool, args []string) {
 				got += c.Requests
 			}
 		}
-		return fmt.Sprint(got) >= args[0]
+		return got >= want
 	})
-	if fmt.Sprint(got) != args[0] {
+	if got != want {
 		ts.Fatalf("%d requests were counted, want %s", got, args[0])
 	}
 }
@@ -184,7 +190,7 @@ func client(ts *testscript.TestScript) *wire.Client {
 // ask sends a GET to the daemon's socket.
 func ask(ts *testscript.TestScript, path string) (*http.Response, error) {
 	socket := strings.TrimPrefix(ts.Getenv("SLUICE_PROBE_LISTEN"), "unix:")
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	c := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -197,7 +203,7 @@ func ask(ts *testscript.TestScript, path string) (*http.Response, error) {
 // holds each text: what goes into the history comes there a moment later.
 func get(ts *testscript.TestScript, _ bool, args []string) {
 	var got string
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := ask(ts, args[0])
 		ts.Check(err)
 		body, err := io.ReadAll(resp.Body)
@@ -299,7 +305,7 @@ func collector(ts *testscript.TestScript, _ bool, args []string) {
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	ts.Check(err)
 	ts.Setenv(args[0], "http://localhost:"+port) // a name: looking it up is tried, too
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "%s %s %s\n", r.Method, r.URL.Path, r.Header.Get("Content-Type")), 0o644)
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	})}

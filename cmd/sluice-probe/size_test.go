@@ -116,14 +116,14 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for deadline := time.Now().Add(20 * time.Second); client.Healthy(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); client.Healthy(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the daemon does not serve")
 		}
 	}
 	metrics := "http://" + tcpAddress(t, log.Name()) + "/metrics"
 	var workloads int
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for range 20 {
 		for _, url := range urls {
 			fetch(t, url)
 		}
@@ -186,17 +186,21 @@ func fetch(t *testing.T, url string) {
 	}
 }
 
-// tcpAddress is where the daemon listens, from its log.
+// tcpAddress is where the daemon listens, from its log, which it may write after
+// it serves on its first address.
 func tcpAddress(t *testing.T, log string) string {
 	t.Helper()
-	raw, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(raw)) {
-		if _, address, ok := strings.Cut(strings.TrimSpace(line), "on=tcp:"); ok {
-			if _, _, err := net.SplitHostPort(address); err == nil {
-				return address
+	var raw []byte
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var err error
+		if raw, err = os.ReadFile(log); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			if _, address, ok := strings.Cut(strings.TrimSpace(line), "on=tcp:"); ok && strings.HasSuffix(line, "\n") {
+				if _, _, err := net.SplitHostPort(address); err == nil {
+					return address
+				}
 			}
 		}
 	}
