@@ -58,7 +58,8 @@ type Nodes struct {
 
 	begin, end time.Time // of the first block; of the last one
 	nodes      map[string]*node
-	pods       pods // at the end of the last block
+	listed     time.Time // when the fleet was asked for them; zero: it has to be
+	pods       pods      // at the end of the last block
 	addrs      [2][]netip.AddrPort
 	coverage   coverage
 	first      canary.Observation // FirstRequest and FirstError so far

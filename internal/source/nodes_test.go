@@ -76,7 +76,6 @@ func TestABlockStaysOpenForANodeThatIsLate(t *testing.T) {
 	c := newCluster(t)
 	a, b := c.machines["a"], c.machines["b"]
 	s := watch(t, c)
-	s.cfg.Grace = 20 * time.Second
 	b.replace(broken)
 	b.serve(podC, 3, 0)
 	go func() {
@@ -119,8 +118,8 @@ func TestWithoutANodeThereIsNoNumberAndNothingIsLost(t *testing.T) {
 			"text/html",
 		},
 		"no probe is ready": {
-			func(c *cluster) { c.leave("b"); c.join(&machine{status: wire.Status{Node: "b"}}) },
-			func(c *cluster) { c.leave("b"); c.nodes = append(c.nodes, Node{"b", c.back}) },
+			func(c *cluster) { c.machines["b"].replace(broken); c.move("b", "") },
+			func(c *cluster) { c.machines["b"].replace(nil); c.move("b", c.back) },
 			"no probe is ready there",
 		},
 		"the API server is down": {
@@ -137,7 +136,9 @@ func TestWithoutANodeThereIsNoNumberAndNothingIsLost(t *testing.T) {
 			a, b := c.machines["a"], c.machines["b"]
 			a.serve(podA, 5, 1)
 			tt.down(c)
+			s.cfg.Grace = short
 			obs := observe(t, s)
+			s.cfg.Grace = patience
 			if numbers(obs) != [4]uint64{} || !strings.Contains(obs.Fault, tt.text) || obs.Mismatch {
 				t.Errorf("%v, fault %q, want … %s", numbers(obs), obs.Fault, tt.text)
 			}

@@ -86,6 +86,7 @@ func (s *Nodes) round(ctx context.Context) (*round, error) {
 		if late == nil {
 			return r, nil
 		}
+		s.listed = time.Time{} // perhaps they are elsewhere by now
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -103,8 +104,10 @@ func (s *Nodes) round(ctx context.Context) (*round, error) {
 // try asks those who have not answered yet. If all have, and some too long ago,
 // these are asked again: what is added up belongs to the same moment.
 func (s *Nodes) try(ctx context.Context) (*round, *LateError) {
-	if err := s.list(ctx); err != nil {
-		return nil, &LateError{Err: err}
+	if time.Since(s.listed) > relist {
+		if err := s.list(ctx); err != nil {
+			return nil, &LateError{Err: err}
+		}
 	}
 	begin := time.Now()
 	s.ask(ctx, func(n *node) bool { return n.now == nil })
@@ -145,13 +148,18 @@ func (s *Nodes) locate(ctx context.Context, r *round) error {
 		r.pods, r.addrs, r.same = s.pods, s.addrs, true
 		return nil
 	}
+	if !slices.Equal(stable, s.addrs[stableArm]) || !slices.Equal(canary, s.addrs[canaryArm]) {
+		s.listed = time.Time{} // so may nodes be
+	}
 	r.addrs = [2][]netip.AddrPort{stableArm: slices.Clone(stable), canaryArm: slices.Clone(canary)}
 	r.pods, err = s.pods.next(stable, canary, time.Now())
 	return err
 }
 
-// listing bounds one question to the fleet.
-const listing = 5 * time.Second
+const (
+	listing = 5 * time.Second  // bounds one question to the fleet
+	relist  = 10 * time.Second // how long the nodes are those that were listed, if all answer and no pod comes or goes
+)
 
 func (s *Nodes) addresses(ctx context.Context) (stable, canary []netip.AddrPort, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listing)
@@ -171,6 +179,7 @@ func (s *Nodes) list(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing the nodes: %w", err)
 	}
+	s.listed = time.Now()
 	for _, n := range s.nodes {
 		n.listed = false
 	}
