@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -13,8 +15,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -47,17 +51,51 @@ func wantStatus(t *testing.T, want int, args ...string) (stdout, stderr string) 
 	return stdout, stderr
 }
 
-// signedProbe is the built-in object in a file, signed by a new key.
-func signedProbe(t *testing.T) (object, key string) {
+// signed is the built-in object in a folder, as "sluice bpf sign --new-key" signs
+// it: by ours, and by a stranger. Opening a key takes seconds under the race
+// detector, so every test has a copy of the same files.
+var signed = struct{ ours, stranger func() (fs.FS, error) }{sync.OnceValues(signAnew), sync.OnceValues(signAnew)}
+
+func signAnew() (fs.FS, error) {
+	dir, err := os.MkdirTemp("", "sluice")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	object := filepath.Join(dir, "probe.bpf.o")
+	if err := os.WriteFile(object, probe.Object(), 0o644); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	if status := run([]string{"bpf", "sign", object, "--new-key", filepath.Join(dir, "keys")}, &out, &out); status != 0 {
+		return nil, fmt.Errorf("signing ends with %d: %s", status, &out)
+	}
+	files := fstest.MapFS{}
+	err = fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, path))
+		files[path] = &fstest.MapFile{Data: raw, Mode: 0o600}
+		return err
+	})
+	return files, err
+}
+
+// signedProbe is the built-in object in a file of the test's, and the public key
+// of who signed it.
+func signedProbe(t *testing.T, by func() (fs.FS, error)) (object, key string) {
 	t.Helper()
 	t.Setenv(passphraseVariable, "")
-	dir := t.TempDir()
-	object = filepath.Join(dir, "probe.bpf.o")
-	if err := os.WriteFile(object, probe.Object(), 0o644); err != nil {
+	files, err := by()
+	if err != nil {
 		t.Fatal(err)
 	}
-	wantStatus(t, 0, "bpf", "sign", object, "--new-key", filepath.Join(dir, "keys"))
-	return object, filepath.Join(dir, "keys", sign.PubFile)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, files); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "probe.bpf.o"), filepath.Join(dir, "keys", sign.PubFile)
 }
 
 // TestBPFToolsAreThere fails in CI where the scripts bpf_*.txtar could not run.
@@ -115,7 +153,7 @@ func TestBPFVerifyByIdentity(t *testing.T) {
 }
 
 func TestBPFThroughARegistry(t *testing.T) {
-	object, key := signedProbe(t)
+	object, key := signedProbe(t, signed.ours)
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
 	defer server.Close()
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
@@ -156,7 +194,7 @@ func TestBPFThroughARegistry(t *testing.T) {
 	}
 	wantStatus(t, 0, "bpf", "pull", ref, "--insecure", "--key", key, "--to", filepath.Join(t.TempDir(), "pulled.o"))
 
-	_, other := signedProbe(t)
+	_, other := signedProbe(t, signed.stranger)
 	to := filepath.Join(t.TempDir(), "refused.o")
 	wantStatus(t, 5, "bpf", "pull", ref, "--insecure", "--key", other, "--to", to)
 	if exists(to) || exists(to+".sigstore.json") {
@@ -190,7 +228,7 @@ func newFakeProbe(t *testing.T) *fakeProbe {
 	}
 	p := &fakeProbe{target: "unix:" + socket}
 	p.objects.Loaded = bpf.Loaded{Digest: "sha256:" + bpf.Digest(strings.Repeat("a", 64))}
-	server := &http.Server{Handler: p, ReadHeaderTimeout: time.Second}
+	server := &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return p
@@ -216,7 +254,7 @@ func (p *fakeProbe) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestBPFLoadsIntoAProbe(t *testing.T) {
 	p := newFakeProbe(t)
-	object, key := signedProbe(t)
+	object, key := signedProbe(t, signed.ours)
 	layout := "oci:" + filepath.Join(t.TempDir(), "oci") + ":v1"
 	wantStatus(t, 0, "bpf", "push", object, layout)
 
@@ -236,7 +274,7 @@ func TestBPFLoadsIntoAProbe(t *testing.T) {
 		}
 	}
 	p.got = wire.SwapRequest{}
-	_, stranger := signedProbe(t)
+	_, stranger := signedProbe(t, signed.stranger)
 	wantStatus(t, 5, "bpf", "load", object, "--key", stranger, "--probe", p.target)
 	wantStatus(t, 2, "bpf", "load", layout, "--probe", p.target) // an image is always verified
 	if p.got.Object != nil {
@@ -270,7 +308,7 @@ func TestBPFWithARealProbe(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	object, key := signedProbe(t)
+	object, key := signedProbe(t, signed.ours)
 	another := filepath.Join(dir, "another.o") // the same programs, other bytes
 	if err := os.WriteFile(another, append(probe.Object(), 0), 0o644); err != nil {
 		t.Fatal(err)
@@ -287,7 +325,7 @@ func TestBPFWithARealProbe(t *testing.T) {
 	}()
 	running := func(want []byte) {
 		t.Helper()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(patience)
 		for {
 			status, stdout, stderr := sluice(t, "bpf", "list", "--probe", target)
 			if status == 0 && strings.Contains(stdout, string(bpf.DigestOf(want))) && strings.Contains(stdout, group) {
@@ -310,9 +348,8 @@ func TestBPFWithARealProbe(t *testing.T) {
 	}
 	wantStatus(t, 0, "bpf", "swap", string(bpf.DigestOf(append(probe.Object(), 0))), "--force", "--history", history, "--probe", target)
 	running(append(probe.Object(), 0))
-	foreign := filepath.Join(dir, "foreign.json")
-	wantStatus(t, 0, "bpf", "sign", object, "--new-key", filepath.Join(dir, "foreign"), "--bundle", foreign)
-	_, stderr := wantStatus(t, 5, "bpf", "load", object, "--bundle", foreign, "--probe", target)
+	strangers, _ := signedProbe(t, signed.stranger)
+	_, stderr := wantStatus(t, 5, "bpf", "load", strangers, "--probe", target)
 	if !strings.Contains(stderr, "signed by key") {
 		t.Error(stderr)
 	}
@@ -357,7 +394,7 @@ func TestBPFHistoryInADirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	object, _ := signedProbe(t)
+	object, _ := signedProbe(t, signed.ours)
 	bundle, err := os.ReadFile(object + ".sigstore.json")
 	if err != nil {
 		t.Fatal(err)

@@ -38,26 +38,18 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if bin := os.Getenv("SLUICE_BIN"); bin != "" {
-		t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
-	}
-	program, err := exec.LookPath("sluice")
-	if err != nil {
-		t.Fatal(err)
-	}
+	programs := findPrograms(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
+			program := programs.of(env)
+			env.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Vars = append(env.Vars, "GOCACHE="+strings.TrimSpace(string(cache)), "GOPROXY=off", "GOTOOLCHAIN=local", "SLUICE="+program)
-			// For the script that gives up its privileges. Another build lies where it was put.
-			var err error
-			if os.Getenv("SLUICE_BIN") == "" {
-				err = os.Chmod(filepath.Dir(filepath.Dir(program)), 0o755)
-			}
-			return errors.Join(os.Chmod(env.WorkDir, 0o755), os.Chmod(filepath.Dir(env.WorkDir), 0o755), err)
+			// For the script that gives up its privileges.
+			return errors.Join(os.Chmod(env.WorkDir, 0o755), os.Chmod(filepath.Dir(env.WorkDir), 0o755))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "unique": unique, "freeport": freeport, "expand": expand, "background": background,
@@ -65,6 +57,10 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// patience is how long a script waits for what has to come, on however busy a
+// machine.
+const patience = 5 * time.Minute
 
 // Scripts run side by side in this process.
 var (
@@ -134,14 +130,17 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 // background NAME PROGRAM ARG... starts a program; what it writes goes to
 // NAME.stdout and NAME.stderr.
 func background(ts *testscript.TestScript, _ bool, args []string) {
-	cmd := exec.Command(args[1], args[2:]...)
+	program, err := exec.LookPath(args[1])
+	if args[1] == "sluice" {
+		program, err = ts.Getenv("SLUICE"), nil
+	}
+	ts.Check(err)
+	cmd := exec.Command(program, args[2:]...)
+	cmd.Args[0] = args[1] // the test binary is sluice by that name
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "HOME", "GOCACHE", "GOPROXY", "GOTOOLCHAIN", "TMPDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
-	var err error
-	cmd.Path, err = exec.LookPath(args[1])
-	ts.Check(err)
 	cmd.Stdout, err = os.Create(ts.MkAbs(args[0] + ".stdout"))
 	ts.Check(err)
 	cmd.Stderr, err = os.Create(ts.MkAbs(args[0] + ".stderr"))
@@ -169,7 +168,7 @@ func ends(ts *testscript.TestScript, _ bool, args []string) {
 		sig := map[string]os.Signal{"INT": os.Interrupt, "KILL": os.Kill, "TERM": syscall.SIGTERM}[args[2]]
 		ts.Check(cmd.Process.Signal(sig))
 	}
-	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	timer.Stop()
 	if got := strconv.Itoa(status(ts, err)); got != args[1] {
@@ -179,18 +178,18 @@ func ends(ts *testscript.TestScript, _ bool, args []string) {
 
 // await FILE TEXT waits until a file contains a text.
 func await(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for ; time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if raw, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && strings.Contains(string(raw), args[1]) {
 			return
 		}
 	}
-	ts.Fatalf("no %q in %s after a minute", args[1], args[0])
+	ts.Fatalf("no %q in %s after %v", args[1], args[0], patience)
 }
 
 // answers URL TEXT asks a service; it has to answer 200 with the text.
 func answers(ts *testscript.TestScript, neg bool, args []string) {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(args[0])
 	if neg {
 		if err == nil {
