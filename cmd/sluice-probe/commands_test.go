@@ -57,7 +57,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	cmd := exec.Command(program, args...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "SLUICE_PROBE_CGROUP", "SLUICE_PROBE_PIN", "SLUICE_PROBE_LISTEN", "SLUICE_PROBE_HISTORY", "SLUICE_PROBE_INTERVAL", "SLUICE_PROBE_PROBATION"} {
+	for _, name := range []string{"PATH", "GOCOVERDIR", "SLUICE_PROBE_CGROUP", "SLUICE_PROBE_PIN", "SLUICE_PROBE_LISTEN", "SLUICE_PROBE_HISTORY", "SLUICE_PROBE_INTERVAL", "SLUICE_PROBE_PROBATION"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stderr, err = os.OpenFile(ts.MkAbs("log"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)

@@ -45,7 +45,7 @@ func TestAPrometheusThatDiesCostsNoCount(t *testing.T) {
 	}
 	defer client.Close()
 	waitFor(t, "the daemon to serve, see "+logName, func() bool { return client.Healthy(t.Context()) == nil })
-	before := descriptors(t, cmd.Process.Pid)
+	before := sockets(t, cmd.Process.Pid)
 
 	var sent uint64
 	conf := scrapes(t, tcpAddress(t, logName))
@@ -67,7 +67,7 @@ func TestAPrometheusThatDiesCostsNoCount(t *testing.T) {
 		_ = prometheus.Signal(syscall.SIGKILL)
 		_, _ = prometheus.Wait()
 	}
-	waitFor(t, "the connections to go", func() bool { return descriptors(t, cmd.Process.Pid) <= before })
+	waitFor(t, "the connections to go", func() bool { return sockets(t, cmd.Process.Pid) <= before })
 }
 
 // waitFor waits with a generous limit.
@@ -95,14 +95,19 @@ func requests(t *testing.T, client *wire.Client) (sum uint64) {
 	return sum
 }
 
-// descriptors is how many files and connections a process has open.
-func descriptors(t *testing.T, pid int) int {
+// sockets is how many a process has open.
+func sockets(t *testing.T, pid int) (n int) {
 	t.Helper()
-	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	list, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(list)
+	for _, fd := range list {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
 }
 
 // scrapes writes the configuration of a Prometheus that asks target all the time.

@@ -85,6 +85,9 @@ func TestWhatIsLinkedIntoThePrivilegedProcess(t *testing.T) {
 }
 
 func TestTheSizeOfTheBinary(t *testing.T) {
+	if os.Getenv("SLUICE_BIN") != "" {
+		t.Skip("another build than the one that is shipped")
+	}
 	info, err := os.Stat(build(t))
 	if err != nil {
 		t.Fatal(err)

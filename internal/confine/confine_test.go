@@ -2,11 +2,14 @@ package confine_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +25,9 @@ func captive(t *testing.T) map[string]string {
 	testenv.Need(t, "go")
 	program := filepath.Join(t.TempDir(), "captive")
 	build := exec.Command("go", "build", "-o", program, "./testdata/captive")
+	if testing.CoverMode() != "" {
+		build.Args = slices.Insert(build.Args, 2, "-cover", "-covermode="+testing.CoverMode(), "-coverpkg=../...")
+	}
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -32,9 +38,15 @@ func captive(t *testing.T) map[string]string {
 	}
 	cmd := exec.Command(program, ours, theirs, echo(t))
 	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), "GOCOVERDIR="+ours) // where it still may write
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if counts := os.Getenv("GOCOVERDIR"); counts != "" {
+		if err := os.CopyFS(counts, os.DirFS(ours)); err != nil && !errors.Is(err, fs.ErrExist) {
+			t.Error(err)
+		}
 	}
 	var results map[string]string
 	if err := json.Unmarshal(out, &results); err != nil {

@@ -284,7 +284,7 @@ func TestTryWithoutRoot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), self, strings.Fields(tt.args)...)
 			cmd.Dir = "/"
-			cmd.Env = []string{"SANDBOX_TEST_TRY=" + service, "PATH=" + os.Getenv("PATH")}
+			cmd.Env = []string{"SANDBOX_TEST_TRY=" + service, "PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR")}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			out, err := cmd.CombinedOutput()
 			if strings.Contains(string(out), "creating a network namespace") {
