@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/internal/actions"
 	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/forecast"
 	"github.com/sluice-cd/sluice/internal/verdict"
@@ -27,7 +30,8 @@ func gatePlanCommand() *cobra.Command {
 		Use: "plan", Short: "Forecast how long rollouts will take, and how much traffic a bad release will get", Args: cobra.NoArgs,
 		Long: `Plan runs the gate and the steps of sluice.yaml on made-up requests: forty
 rollouts of each kind of release. Latencies are log-normal and requests
-independent, which no service is; the answer is of the right size, no more.`,
+independent, which no service is; the answer is of the right size, no more. In
+GitHub Actions it is added to the summary of the step, too.`,
 		Example: `  sluice gate plan --rate 200
   sluice gate plan --rate 5 --errors 0.2 -o json     a quiet service of which 0.2 % fail`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +49,9 @@ independent, which no service is; the answer is of the right size, no more.`,
 			rows, err := expect(cfg, forecast.Service{Rate: rate, Errors: failing / 100}, times)
 			if err != nil {
 				return fmt.Errorf("%s: deploy: %w", o.file, err)
+			}
+			if err := actions.New(os.Getenv, cmd.ErrOrStderr()).Summarize([]byte(forecastTable(rows, rate))); err != nil {
+				return err
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), rows)
@@ -87,4 +94,15 @@ func printForecast(w io.Writer, rows []expectation) error {
 		fmt.Fprintf(t, "%s\t%.0f %%\t%v\t%v\t%d\n", r.Release, 100*r.Promoted, r.Median.Round(time.Second), r.P90.Round(time.Second), r.Requests)
 	}
 	return t.Flush()
+}
+
+// forecastTable is the forecast in Markdown.
+func forecastTable(rows []expectation, rate float64) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "### Gate plan: %g requests a second\n\n| release | promoted | half end within | 90 %% within | requests to the canary |\n|---|---|---|---|---|\n", rate)
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %s | %.0f %% | %v | %v | %d |\n", r.Release, 100*r.Promoted, r.Median.Round(time.Second), r.P90.Round(time.Second), r.Requests)
+	}
+	b.WriteString("\n")
+	return b.String()
 }

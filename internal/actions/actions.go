@@ -1,6 +1,6 @@
 // Package actions tells GitHub Actions what a command found: annotations on the
 // lines of a file, outputs for the steps that follow, a summary for the person
-// who opens the run.
+// who opens the run, a comment on the pull request.
 //
 // The formats are GitHub's workflow commands and environment files. Outside of
 // a workflow there is no Job, and every method of a nil Job does nothing, so a
@@ -24,6 +24,7 @@ type Job struct {
 	Workspace string    // folder of the checkout: annotations name files relative to it
 	output    string    // file of the step's outputs
 	summary   string    // file of the step's summary
+	request   request   // the pull request that it is about, if it is
 }
 
 // New returns the job that the environment describes, or nil outside of one.
@@ -33,7 +34,7 @@ func New(getenv func(string) string, commands io.Writer) *Job {
 	}
 	return &Job{
 		Commands: commands, Workspace: getenv("GITHUB_WORKSPACE"),
-		output: getenv("GITHUB_OUTPUT"), summary: getenv("GITHUB_STEP_SUMMARY"),
+		output: getenv("GITHUB_OUTPUT"), summary: getenv("GITHUB_STEP_SUMMARY"), request: requestFrom(getenv),
 	}
 }
 
