@@ -34,7 +34,19 @@ spec:
   destinations: [{namespace: '*', server: '*'}]
   sourceRepos: ['*']
 ---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: argocd-application-controller, labels: {app.kubernetes.io/part-of: argocd, app.kubernetes.io/name: argocd-application-controller}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: argocd-application-controller, namespace: argocd}]
+---
 `
+
+// argoAccount is what Argo CD is for the API server: policies tell it from people
+// by its groups.
+var argoAccount = []string{
+	"system:serviceaccount:argocd:argocd-application-controller", "system:serviceaccounts", "system:serviceaccounts:argocd", "system:authenticated",
+}
 
 // argoSettings are settings that stay empty, but must be there.
 var argoSettings = []string{"argocd-rbac-cm", "argocd-cmd-params-cm", "argocd-tls-certs-cm", "argocd-ssh-known-hosts-cm", "argocd-gpg-keys-cm"}
@@ -62,6 +74,10 @@ func (s *supervisor) argoCD(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("starting Argo CD: %w", err)
 	}
+	kubeconfig, _, err := s.authority.kubeconfig("argocd", s.server.url(), argoAccount[0], argoAccount[1:]...)
+	if err != nil {
+		return err
+	}
 	const cache, manifests = "127.0.0.1:6379", "127.0.0.1:8081"
 	programs := []program{
 		{name: "redis", path: redis, args: []string{"--port", "6379", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.path("argocd", "tmp")}},
@@ -74,7 +90,7 @@ func (s *supervisor) argoCD(ctx context.Context) error {
 	}
 	ready := []string{"", "http://127.0.0.1:8084/healthz", "http://127.0.0.1:8082/healthz"}
 	for i, p := range programs {
-		p.logs, p.env = s.logs(), s.argoEnvironment()
+		p.logs, p.env = s.logs(), s.argoEnvironment(kubeconfig)
 		process, err := start(p)
 		if err != nil {
 			return err
@@ -93,10 +109,10 @@ func (s *supervisor) argoCD(ctx context.Context) error {
 
 // argoEnvironment makes Argo CD believe that it runs in the cluster, and keeps
 // its files in our folder.
-func (s *supervisor) argoEnvironment() []string {
+func (s *supervisor) argoEnvironment(kubeconfig string) []string {
 	p := func(elem string) string { return s.path("argocd", elem) }
 	return []string{
-		"KUBECONFIG=" + s.kubeconfig, "ARGOCD_FAKE_IN_CLUSTER=true", "HOSTNAME=argocd-application-controller-0",
+		"KUBECONFIG=" + kubeconfig, "ARGOCD_FAKE_IN_CLUSTER=true", "HOSTNAME=argocd-application-controller-0",
 		"HOME=" + p("home"), "TMPDIR=" + p("tmp"),
 		"ARGOCD_TLS_DATA_PATH=" + p("tls"), "ARGOCD_SSH_DATA_PATH=" + p("ssh"), "ARGOCD_GNUPGHOME=" + p("gpg/keys"),
 		"ARGOCD_GPG_DATA_PATH=" + p("gpg/source"), "ARGOCD_GPG_ENABLED=false", "ARGOCD_PLUGINSOCKFILEPATH=" + p("plugins"),

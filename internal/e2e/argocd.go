@@ -20,6 +20,7 @@ type application struct {
 	Verdict      string // annotation of ours
 	Reason       string
 	Conditions   []string // type: message
+	Results      []string // of the last operation, for each object that is not in order: kind name: message
 }
 
 func parseApplication(u *unstructured.Unstructured) application {
@@ -32,6 +33,11 @@ func parseApplication(u *unstructured.Unstructured) application {
 	a.Finished, _ = time.Parse(time.RFC3339, text(u, "status", "operationState", "finishedAt"))
 	for _, c := range slice(u, "status", "conditions") {
 		a.Conditions = append(a.Conditions, fmt.Sprintf("%v: %v", c["type"], c["message"]))
+	}
+	for _, o := range slice(u, "status", "operationState", "syncResult", "resources") {
+		if o["status"] != "Synced" && o["message"] != nil {
+			a.Results = append(a.Results, fmt.Sprintf("%v %v: %v", o["kind"], o["name"], o["message"]))
+		}
 	}
 	return a
 }
@@ -47,13 +53,28 @@ func (a application) settled(revision string) bool {
 }
 
 func (a application) String() string {
-	return fmt.Sprintf("sync %s, health %s, at %.8s; operation %s at %.8s: %.300s; verdict %s: %.200s; %s",
-		a.Sync, a.Health, a.Revision, a.Phase, a.Operated, a.Message, a.Verdict, a.Reason, strings.Join(a.Conditions, "; "))
+	return fmt.Sprintf("sync %s, health %s, at %.8s; operation %s at %.8s: %.300s; verdict %s: %.200s; %s; %.300s",
+		a.Sync, a.Health, a.Revision, a.Phase, a.Operated, a.Message, a.Verdict, a.Reason, strings.Join(a.Conditions, "; "), strings.Join(a.Results, "; "))
 }
 
 // says looks for a text in everything that the Application tells a person.
 func (a application) says(want string) bool {
 	return strings.Contains(strings.ToLower(strings.Join(append(a.Conditions, a.Message, a.Reason), "\n")), strings.ToLower(want))
+}
+
+// argoSays looks for a text in what Argo CD says itself of a revision: Sluice's
+// words may be about one before.
+func (a application) argoSays(want, revision string) bool {
+	var words []string
+	for _, c := range a.Conditions {
+		if !strings.HasPrefix(c, "Sluice") && a.Revision == revision {
+			words = append(words, c)
+		}
+	}
+	if a.done(revision) {
+		words = append(append(words, a.Message), a.Results...)
+	}
+	return strings.Contains(strings.ToLower(strings.Join(words, "\n")), strings.ToLower(want))
 }
 
 // argoNamespace is where Argo CD and all Applications are.

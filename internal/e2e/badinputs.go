@@ -113,19 +113,38 @@ func noPermission(ctx context.Context, s *service, r *result) error {
 	if err := s.kube.remove(ctx, kindRoleBinding, s.name, s.name+"-sluice", nil); err != nil {
 		return err
 	}
-	return s.survives(ctx, r, fault{version: "1.8.0", says: "forbidden", repair: func(ctx context.Context) error {
-		setup, err := s.built(ctx, "setup")
-		if err != nil {
-			return err
-		}
-		return cluster.Apply(ctx, s.kube.rest, s.name, setup)
-	}})
+	return s.survives(ctx, r, fault{version: "1.8.0", says: "forbidden", repair: s.setUp})
+}
+
+// setUp applies what the team with more rights applies.
+func (s *service) setUp(ctx context.Context) error {
+	setup, err := s.built(ctx, "setup")
+	if err != nil {
+		return err
+	}
+	return cluster.Apply(ctx, s.kube.rest, s.name, setup)
+}
+
+// setting changes a text of the sluice.yaml that releases are judged by, which is
+// no part of any commit.
+func (s *service) setting(ctx context.Context, old, replacement string) error {
+	name := s.name + "-" + s.name + "-sluice"
+	u, err := s.kube.need(ctx, kindConfigMap, argoNamespace, name)
+	if err != nil {
+		return err
+	}
+	now := text(u, "data", "sluice.yaml")
+	if !strings.Contains(now, old) {
+		return fmt.Errorf("changing the settings in configmap %s: there is no %q", name, old)
+	}
+	return s.kube.patch(ctx, kindConfigMap, argoNamespace, name, map[string]any{"data": map[string]any{"sluice.yaml": strings.Replace(now, old, replacement, 1)}})
 }
 
 func wrongNamespace(ctx context.Context, s *service, r *result) error {
-	return s.survives(ctx, r, fault{version: "1.8.0", says: "elsewhere", also: func() error {
-		return s.edit("sluice.yaml", "    namespace: "+s.name, "    namespace: elsewhere")
-	}})
+	if err := s.setting(ctx, "    namespace: "+s.name, "    namespace: elsewhere"); err != nil {
+		return err
+	}
+	return s.survives(ctx, r, fault{version: "1.8.0", says: "elsewhere", repair: s.setUp})
 }
 
 // noEndpoints is played without clients: there is nobody to answer them.
@@ -234,7 +253,7 @@ func expiredToken(ctx context.Context, s *service, r *result) error {
 	if err := set(ctx, "expired"); err != nil {
 		return err
 	}
-	return s.survives(ctx, r, fault{version: "1.8.0", says: "git", repair: func(ctx context.Context) error { return set(ctx, s.password) }})
+	return s.survives(ctx, r, fault{version: "1.8.0", says: "expired", repair: func(ctx context.Context) error { return set(ctx, s.password) }})
 }
 
 // gitGone takes the repository away while a slow release has its canary.
@@ -262,11 +281,14 @@ func noCRD(ctx context.Context, s *service, r *result) error {
 	if err != nil {
 		return err
 	}
-	err = poll(ctx, time.Minute, "a word about HTTPRoutes", func() (ok bool, err error) {
+	err = poll(ctx, 90*time.Second, "a word about HTTPRoutes", func() (ok bool, err error) {
 		t.app, err = s.kube.application(ctx, s.name)
-		return t.app.says("httproute"), err
+		return t.app.argoSays("httproute", t.revision), err
 	})
 	t.meter.stop()
+	if err != nil {
+		err = fmt.Errorf("%w; the Application: %s", err, t.app)
+	}
 	r.Notes = append(r.Notes, t.app.String())
 	return errors.Join(err, t.untouched(ctx))
 }

@@ -66,19 +66,17 @@ func (s *service) deviate(ctx context.Context, w *watcher, r *result, d deviatio
 
 // endOf waits until drift --watch has seen the end of a deviation.
 func (s *service) endOf(ctx context.Context, w *watcher, d deviation, begin time.Time, e *episode) error {
-	if d.fleeting { // a look that began before the end has had its time
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
-		}
+	limit := time.Minute
+	if d.fleeting {
+		limit = 5 * time.Second // looks that began before the end have ended
 	}
-	line, seen := w.find(begin, false, d.view, d.where)
-	if !seen && d.fleeting {
+	line, err := w.await(ctx, limit, begin, false, d.view, d.where)
+	if err != nil && d.fleeting && ctx.Err() == nil {
 		s.say("  %s: repaired after %.1f s by %s, before a look", d.what, *e.Repaired, d.by)
 		return nil
 	}
-	if !seen {
-		return fmt.Errorf("%s: drift --watch did not say it: %s", d.what, strings.Join(w.said(begin), "; "))
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.what, err)
 	}
 	e.Said = since(begin, line.Read)
 	mended, err := w.await(ctx, repairLimit, line.Read, true, d.view, d.where)
@@ -145,8 +143,8 @@ func (s *service) scaled(ctx context.Context, track string, want int64, image st
 		number(d, "status", "observedGeneration") == d.GetGeneration() && (image == "" || containerImage(d, s.name) == image), nil
 }
 
-// setImage is kubectl set image.
-func (s *service) setImage(ctx context.Context, image string) error {
+// editStable is kubectl edit of the container that serves.
+func (s *service) editStable(ctx context.Context, change func(container map[string]any)) error {
 	d, err := s.kube.need(ctx, kindDeployment, s.name, s.name+"-stable")
 	if err != nil {
 		return err
@@ -155,7 +153,7 @@ func (s *service) setImage(ctx context.Context, image string) error {
 	list := make([]any, len(containers))
 	for i, c := range containers {
 		if c["name"] == s.name {
-			c["image"] = image
+			change(c)
 		}
 		list[i] = c
 	}
@@ -176,14 +174,28 @@ func driftLive(ctx context.Context, s *service, r *result) error {
 		what: "stable scaled from 3 to 5, self-heal on", view: "live", where: stable + " replicas", by: "Argo CD's self-heal", fleeting: true,
 		do: func(ctx context.Context) error { return s.scale(ctx, "stable", 5) }, right: rest,
 	}, deviation{
-		what: "stable given an unsigned image, self-heal off", view: "live", where: stable + " image", by: "sluice-argo sync",
+		what: "stable edited, self-heal off", view: "argocd", where: "Deployment " + s.name + "-stable", by: "sluice-argo sync",
 		do: func(ctx context.Context) error {
 			if err := s.automated(ctx, map[string]any{"prune": true, "selfHeal": false}); err != nil {
 				return err
 			}
-			return s.setImage(ctx, s.image("1.4.0"))
+			if err := s.editStable(ctx, func(c map[string]any) { c["image"] = s.image("1.4.0") }); err == nil {
+				return errors.New("the API server let somebody give stable an image that no gate has passed")
+			}
+			return s.editStable(ctx, func(c map[string]any) { c["terminationMessagePolicy"] = "File" })
 		},
-		repair: s.sync, right: rest,
+		repair: s.sync, right: func(ctx context.Context) (bool, error) {
+			d, err := s.kube.need(ctx, kindDeployment, s.name, s.name+"-stable")
+			if err != nil {
+				return false, err
+			}
+			for _, c := range slice(d, "spec", "template", "spec", "containers") {
+				if c["terminationMessagePolicy"] == "File" {
+					return false, nil
+				}
+			}
+			return rest(ctx)
+		},
 	}, deviation{
 		what: "canary scaled to 1, which Argo CD ignores", view: "live", where: "deployment " + s.name + "-canary replicas", by: "sluice-argo sync",
 		do: func(ctx context.Context) error {

@@ -77,11 +77,7 @@ func (s *service) putRight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	setup, err := s.built(ctx, "setup")
-	if err != nil {
-		return err
-	}
-	if err := cluster.Apply(ctx, s.kube.rest, s.name, setup, s.gitSecrets()); err != nil {
+	if err := errors.Join(s.setUp(ctx), cluster.Apply(ctx, s.kube.rest, s.name, s.gitSecrets())); err != nil {
 		return err
 	}
 	if err := errors.Join(s.probes(ctx), s.settle(ctx, head, 2*time.Minute)); err != nil {

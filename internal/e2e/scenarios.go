@@ -152,10 +152,10 @@ func tamperedObject(ctx context.Context, s *service, r *result) error {
 
 // noTraffic is played without clients.
 func noTraffic(ctx context.Context, s *service, r *result) error {
-	t, err := s.begin(ctx, "1.5.2", func() error { return s.edit("sluice.yaml", "deadline: 60s", "deadline: 20s") })
-	if err == nil {
-		err = t.await(ctx)
+	if err := s.setting(ctx, "deadline: 60s", "deadline: 20s"); err != nil {
+		return err
 	}
+	t, err := s.try(ctx, "1.5.2", nil)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func noTraffic(ctx context.Context, s *service, r *result) error {
 	if r.ToVerdict != nil && *r.ToVerdict < 20 {
 		err = errors.Join(err, fmt.Errorf("it was given up after %.0f s, before the deadline", *r.ToVerdict))
 	}
-	return err
+	return errors.Join(err, s.setUp(ctx))
 }
 
 // eitherWay accepts both ends: what counts is that the books are closed, git and
