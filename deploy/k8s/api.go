@@ -18,16 +18,22 @@ import (
 )
 
 const (
-	patience  = 20 * time.Second // for a call whose context has no deadline
-	tryLimit  = 5 * time.Second  // for one try of a call
-	mostBytes = 64 << 20         // of an answer
+	patience = 20 * time.Second // for a call whose context has no deadline
+	tryLimit = 5 * time.Second  // for one try of a call
+	most     = 64 << 20         // bytes of an answer
 )
+
+// tooLongError means that an answer was not read to its end.
+type tooLongError struct{ most int64 }
+
+func (e *tooLongError) Error() string { return fmt.Sprintf("it is longer than %d bytes", e.most) }
 
 // api speaks to the API server: plain JSON, one try at a time, over HTTP/1.1, so
 // that a connection that hangs is given up with the call that hung on it.
 type api struct {
 	base   *url.URL
 	http   *http.Client
+	most   int64 // bytes of an answer
 	outage Outage
 }
 
@@ -43,7 +49,7 @@ func newAPI(cfg *rest.Config) (*api, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing a client of the API server: %w", err)
 	}
-	return &api{base: base, http: client}, nil
+	return &api{base: base, http: client, most: most}, nil
 }
 
 func (a *api) close() { a.http.CloseIdleConnections() }
@@ -109,12 +115,12 @@ func (a *api) once(ctx context.Context, c call) error {
 		return fmt.Errorf("calling the API server: %w", err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, mostBytes))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, a.most+1))
 	if err != nil {
 		return fmt.Errorf("reading the answer of the API server: %w", err)
 	}
-	if len(raw) == mostBytes {
-		return refusal(http.StatusRequestEntityTooLarge, c, nil) // it is not all of the answer
+	if int64(len(raw)) > a.most {
+		return fmt.Errorf("reading the answer of the API server to %s: %w", c.path, &tooLongError{a.most})
 	}
 	if resp.StatusCode/100 != 2 {
 		return refusal(resp.StatusCode, c, raw)

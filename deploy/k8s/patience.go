@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,18 +72,24 @@ func (o *Outage) suspect() { o.last.Store(time.Now().UnixNano()) }
 // starting is what an API server says whose caches are still empty.
 func starting(err error) bool { return strings.Contains(err.Error(), "not yet ready") }
 
-// passing is about what is not a matter of permissions. Somebody else's
-// certificate, and an answer that is none, come again with the next try.
+// passing is about what is not a matter of permissions.
 func passing(err error) bool {
-	var status apierrors.APIStatus
-	var stranger *tls.CertificateVerificationError
-	var garbled *json.SyntaxError
-	switch {
-	case errors.As(err, &status):
+	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 		code := status.Status().Code
 		return code == http.StatusTooManyRequests || code >= http.StatusInternalServerError
-	case errors.As(err, &stranger), errors.As(err, &garbled):
-		return false
 	}
-	return !errors.Is(err, context.Canceled)
+	return !lasting(err) && !errors.Is(err, context.Canceled)
+}
+
+// lasting reports whether the next try ends like this one: the address is none,
+// whoever has it is no API server or not ours, or its answer is none or too long.
+func lasting(err error) bool {
+	var stranger *tls.CertificateVerificationError
+	var plain tls.RecordHeaderError
+	var garbled *json.SyntaxError
+	var other *json.UnmarshalTypeError
+	var address *url.Error
+	var long *tooLongError
+	return errors.As(err, &stranger) || errors.As(err, &plain) || errors.As(err, &garbled) || errors.As(err, &other) || errors.As(err, &long) ||
+		errors.As(err, &address) && (address.Op == "parse" || errors.Is(err, http.ErrSchemeMismatch))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/url"
 	"syscall"
 	"testing"
@@ -20,6 +21,10 @@ func TestWhatAnAPIServerSaysWhileItStartsIsRepeated(t *testing.T) {
 		busy      = error(apierrors.NewTooManyRequests("later", 1))
 		forbidden = error(apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "shop", errors.New("no role")))
 		stranger  = error(&url.Error{Op: "Get", Err: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}})
+		plain     = error(&url.Error{Op: "Get", Err: http.ErrSchemeMismatch})
+		nowhere   = error(&url.Error{Op: "parse", URL: "https://api:port", Err: errors.New("invalid port")})
+		long      = error(&tooLongError{1})
+		list      = json.Unmarshal([]byte("[]"), new(struct{}))
 		missing   = error(apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, "shop"))
 		garbled   = json.Unmarshal([]byte("<html>"), new(any))
 		notReady  = error(apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("caches are not yet ready")))
@@ -37,6 +42,10 @@ func TestWhatAnAPIServerSaysWhileItStartsIsRepeated(t *testing.T) {
 		"there is no such object":              {[]error{gone, missing, nil}, 2, missing},
 		"another server has its address":       {[]error{stranger, nil}, 1, stranger},
 		"it does not speak JSON":               {[]error{garbled, nil}, 1, garbled},
+		"it speaks no TLS":                     {[]error{plain, nil}, 1, plain},
+		"its address is none":                  {[]error{nowhere, nil}, 1, nowhere},
+		"its answer is too long":               {[]error{long, nil}, 1, long},
+		"its answer is something else":         {[]error{list, nil}, 1, list},
 		"it is away for longer than there is.": {[]error{gone, gone, gone, gone, gone, gone}, 0, gone},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,7 +8,8 @@
 // left is found, recognized as ours, and put right by [Target.Settle].
 //
 // Every call outlives an API server that restarts: it is repeated until the
-// deadline of its context, however late that is, or for 20 seconds without one. The package knows nothing of verdicts, releases or Argo CD.
+// deadline of its context, or for 20 seconds without one; Open for a minute at
+// most. The package knows nothing of verdicts, releases or Argo CD.
 package k8s
 
 import (
@@ -23,6 +24,9 @@ import (
 
 	"k8s.io/client-go/rest"
 )
+
+// openLimit is how long Open waits for an API server that is away.
+const openLimit = time.Minute
 
 // Manager is the field manager under which everything is written.
 const Manager = "sluice"
@@ -101,6 +105,8 @@ func Open(ctx context.Context, cfg *rest.Config, s Service) (*Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
 	if err := t.check(ctx); err != nil {
 		t.Close()
 		return nil, err
