@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,8 @@ func (a application) String() string {
 
 // says looks for a text in everything that the Application tells a person.
 func (a application) says(want string) bool {
-	return strings.Contains(strings.ToLower(strings.Join(append(a.Conditions, a.Message, a.Reason), "\n")), strings.ToLower(want))
+	words := slices.Concat(a.Conditions, a.Results, []string{a.Message, a.Reason})
+	return strings.Contains(strings.ToLower(strings.Join(words, "\n")), strings.ToLower(want))
 }
 
 // argoSays looks for a text in what Argo CD says itself of a revision: Sluice's

@@ -116,6 +116,12 @@ func noPermission(ctx context.Context, s *service, r *result) error {
 	return s.survives(ctx, r, fault{version: "1.8.0", says: "forbidden", repair: s.setUp})
 }
 
+func noGate(ctx context.Context, s *service, r *result) error {
+	return s.survives(ctx, r, fault{version: "1.8.0", says: "may not get", also: func() error {
+		return s.edit("base/kustomization.yaml", "- hooks.yaml\n", "")
+	}})
+}
+
 // setUp applies what the team with more rights applies.
 func (s *service) setUp(ctx context.Context) error {
 	setup, err := s.built(ctx, "setup")

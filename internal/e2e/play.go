@@ -55,6 +55,7 @@ func beside() []scenario {
 		{name: "two-releases", what: "a second release is committed while the first is on trial", on: onShop, play: twoReleases},
 		{name: "no-traffic", what: "without clients nothing is proven: held, and taken back at the deadline", on: onShop, play: noTraffic, pause: true},
 		{name: "no-permission", what: "the hooks lost their rights", on: onShop, play: noPermission},
+		{name: "no-gate", what: "a commit takes the hooks out of the folder, and the API server lets no image past them", on: onShop, play: noGate},
 		{name: "expired-token", what: "the password for the revert commit has expired", on: onShop, play: expiredToken},
 		{name: "git-gone", what: "the git repository is gone when a release has to be taken back", on: onShop, play: gitGone},
 		{name: "wrong-namespace", what: "sluice.yaml names another namespace than the Application", on: onShop, play: wrongNamespace},

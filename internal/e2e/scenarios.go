@@ -152,7 +152,7 @@ func tamperedObject(ctx context.Context, s *service, r *result) error {
 
 // noTraffic is played without clients.
 func noTraffic(ctx context.Context, s *service, r *result) error {
-	if err := s.setting(ctx, "deadline: 60s", "deadline: 20s"); err != nil {
+	if err := s.setting(ctx, "deadline: 60s", "deadline: 40s"); err != nil {
 		return err
 	}
 	t, err := s.try(ctx, "1.5.2", nil)
@@ -165,7 +165,7 @@ func noTraffic(ctx context.Context, s *service, r *result) error {
 	if r.Verdict != "no-data" && r.Verdict != "inconclusive" {
 		err = errors.Join(err, fmt.Errorf("the verdict is %q, without a single request: %s", r.Verdict, t.app))
 	}
-	if r.ToVerdict != nil && *r.ToVerdict < 20 {
+	if r.ToVerdict != nil && *r.ToVerdict < 40 {
 		err = errors.Join(err, fmt.Errorf("it was given up after %.0f s, before the deadline", *r.ToVerdict))
 	}
 	return errors.Join(err, s.setUp(ctx))
