@@ -47,8 +47,14 @@ e2e: setup-e2e ## release into a real Kubernetes with Argo CD, in namespaces of 
 images: ## make the images of sluice-argo and sluice-probe in out/images, or push them to REGISTRY
 	$(GO) run ./internal/ship $(if $(REGISTRY),-registry $(REGISTRY))
 
+BASE ?= origin/main
+.PHONY: review
+review: build ## what a branch changes: its SBOM against that of BASE, and how long a rollout takes
+	$(SLUICE) sbom diff --base $(BASE) --comment
+	$(SLUICE) gate plan
+
 .PHONY: sync
-sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (REVISION=…; KUBECONFIG, or its content in KUBECONFIG_DATA)
+sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (REVISION=…, SARIF=FILE; KUBECONFIG, or its content in KUBECONFIG_DATA)
 	@tools/sync.sh
 
 .PHONY: bench

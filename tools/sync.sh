@@ -12,4 +12,4 @@ if [ -n "${KUBECONFIG_DATA:-}" ]; then
 	unset KUBECONFIG_DATA
 fi
 CGO_ENABLED=0 go build -C "$root/deploy/argocd" -o "$root/bin/sluice-argo" .
-"$root/bin/sluice-argo" sync --file "${CONFIG:-$root/sluice.yaml}" ${REVISION:+--revision "$REVISION"}
+"$root/bin/sluice-argo" sync --file "${CONFIG:-$root/sluice.yaml}" ${REVISION:+--revision "$REVISION"} ${SARIF:+--sarif "$SARIF"}

@@ -15,7 +15,7 @@ import (
 
 func syncCommand() *cobra.Command {
 	var o operator
-	var revision string
+	var revision, sarif string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "sync", Short: "Ask Argo CD for a sync, and wait for the verdict", Args: cobra.NoArgs,
@@ -40,6 +40,9 @@ Application are all the rights it takes.`,
 			if tellErr := publish(actions.New(os.Getenv, cmd.ErrOrStderr()), res, err); tellErr != nil {
 				return errors.Join(err, tellErr)
 			}
+			if sarif != "" {
+				err = errors.Join(err, writeSARIF(sarif, o.file, err))
+			}
 			switch {
 			case json && res.Phase != "":
 				if err := printJSON(cmd.OutOrStdout(), res); err != nil {
@@ -53,6 +56,7 @@ Application are all the rights it takes.`,
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&revision, "revision", "", "commit, branch or tag (default: what the Application asks for)")
+	cmd.Flags().StringVar(&sarif, "sarif", "", "file for what is wrong, for code scanning; nothing wrong closes its alerts")
 	cmd.Flags().DurationVar(&timeout, "timeout", 15*time.Minute, "how long to wait; the sync itself goes on")
 	return cmd
 }
@@ -76,6 +80,20 @@ func publish(j *actions.Job, res operation.Result, failed error) error {
 	return j.Summarize(fmt.Appendf(nil, "### %s %s: %s\n\n%s\n\n| sync | revision | took |\n|---|---|---|\n| %s | %.12s | %.0f s |\n",
 		actions.Cell(res.App), actions.Cell(res.Release), cmp.Or(res.Verdict, "no verdict"), actions.Cell(cmp.Or(res.Reason, res.Message)),
 		cmp.Or(res.Phase, "not ended"), res.Revision, res.Took.Seconds()))
+}
+
+// writeSARIF writes a log for code scanning. A verdict is about the release, so
+// it is shown at the file that says how releases are judged.
+func writeSARIF(file, config string, failed error) error {
+	var found []actions.Finding
+	if failed != nil {
+		found = append(found, actions.Finding{Rule: "gate", File: config, Text: failed.Error()})
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("writing SARIF: %w", err)
+	}
+	return errors.Join(actions.WriteSARIF(f, version(), found), f.Close())
 }
 
 func judgement(r operation.Result) string {

@@ -38,6 +38,25 @@ func TestAWorkflowLearnsTheVerdict(t *testing.T) {
 	}
 }
 
+func TestCodeScanningLearnsTheVerdict(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sluice.sarif")
+	res := operation.Result{App: "shop", Phase: "Failed", Verdict: "fail", Reason: "p50 4 ms → 9 ms"}
+	for _, tt := range []struct {
+		failed error
+		want   string
+	}{{&operation.FailedError{Result: res}, `"ruleId": "gate"`}, {nil, `"results": []`}} {
+		if err := writeSARIF(file, "sluice.yaml", tt.failed); err != nil {
+			t.Fatal(err)
+		}
+		if log, err := os.ReadFile(file); err != nil || !strings.Contains(string(log), tt.want) {
+			t.Errorf("%s, %v, want %s", log, err, tt.want)
+		}
+	}
+	if err := writeSARIF(t.TempDir(), "sluice.yaml", nil); err == nil || !strings.Contains(err.Error(), "writing SARIF") {
+		t.Errorf("into a folder: %v", err)
+	}
+}
+
 func TestWrongFlagsOfSync(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string
