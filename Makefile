@@ -27,6 +27,16 @@ test: setup-test build check module ## run every check and test (kernel tests ne
 	$(GO) run ./internal/cluster/cmd build
 	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race ./..."; (cd $$m && CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...); done
 
+.PHONY: cover
+cover: setup-test ## run every test and fail if a package with logic has less than 85 % of its statements run (needs root; 15 minutes)
+	$(GO) run ./internal/cluster/cmd build
+	tools/cover.sh
+
+.PHONY: chaos
+chaos: setup-test ## kill, stop, fill disks, lose packets and take servers away, TIMES=10 times as often as make test (needs root)
+	$(GO) run ./internal/cluster/cmd build
+	tools/chaos.sh $(or $(TIMES),10)
+
 .PHONY: module
 module: ## check and test the Dagger module in ci/ (needs no engine)
 	cd ci && $(GO) run ./standin && $(GO) vet ./... && $(TOOL) staticcheck ./... && CGO_ENABLED=1 $(GO) test -race ./...

@@ -320,7 +320,7 @@ func TestSocketsThatCannotTakeConnectionsAreRefused(t *testing.T) {
 	multipath := run(t, "multipath", "127.0.0.1:0", "GODEBUG=multipathtcp=1").listener(t)
 	defer unix.Close(multipath)
 	var mp *MultipathError
-	if err := s.SetSocket(0, multipath); !errors.As(err, &mp) || !strings.Contains(mp.Hint(), "multipathtcp=0") {
+	if err := s.SetSocket(0, multipath); !errors.As(err, &mp) || !strings.Contains(mp.Hint(), "multipathtcp=0") || !strings.Contains(err.Error(), "Multipath TCP") {
 		t.Errorf("an MPTCP socket: %v", err)
 	}
 	udp, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
@@ -335,7 +335,7 @@ func TestSocketsThatCannotTakeConnectionsAreRefused(t *testing.T) {
 	defer unix.Close(tcp)
 	var refused *SocketError
 	for name, fd := range map[string]int{"a UDP socket": udp, "one that does not listen": tcp, "no socket": 0, "no file": 9999} {
-		if err := s.SetSocket(0, fd); !errors.As(err, &refused) {
+		if err := s.SetSocket(0, fd); !errors.As(err, &refused) || !strings.HasPrefix(err.Error(), "not a socket that new connections can be given to: ") {
 			t.Errorf("%s: %v, want a SocketError", name, err)
 		}
 	}

@@ -69,7 +69,7 @@ func TestACanaryThatDiesCostsNoNewConnection(t *testing.T) {
 	}
 	select {
 	case <-target.Gone():
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nobody said that it is gone")
 	}
 	b.only("v1")
@@ -93,6 +93,26 @@ func TestAStableVersionThatDiedIsReplaced(t *testing.T) {
 	b.only("v2")
 }
 
+// Both versions are bad: one died, the other is taken back. The one that was stable
+// is started again before it gets everything.
+func TestAStableVersionThatDiedIsStartedAgainBeforeTheCanaryIsTakenBack(t *testing.T) {
+	b := newLab(t, "127.0.0.1")
+	target := b.stable("v1")
+	b.start(target, "v2", nil)
+	old := target.Stable()
+	if err := syscall.Kill(old.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-old.Gone()
+	if _, err := target.RollBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.only("v1")
+	if now := target.Stable(); now == nil || now.Version != "v1" || now.PID == old.PID {
+		t.Errorf("the stable version is %+v, want v1 in a new process", now)
+	}
+}
+
 func TestAVersionThatDoesNotComeUpLeavesNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		env   map[string]string
@@ -107,11 +127,19 @@ func TestAVersionThatDoesNotComeUpLeavesNothing(t *testing.T) {
 			b := newLab(t, "127.0.0.1")
 			target := b.stable("v1")
 			s := b.service("v2", tt.env)
-			s.Start = 5 * time.Second
-			_, err := target.StartCanary(t.Context(), s)
-			var start *StartError
-			if !errors.As(err, &start) || !strings.Contains(err.Error(), tt.words) {
-				t.Fatalf("got %v, want a StartError with %q", err, tt.words)
+			// On a busy machine it takes a while to get as far as it will.
+			for s.Start = 3 * time.Second; ; s.Start *= 4 {
+				_, err := target.StartCanary(t.Context(), s)
+				var start *StartError
+				if !errors.As(err, &start) {
+					t.Fatalf("got %v, want a StartError", err)
+				}
+				if strings.Contains(err.Error(), tt.words) {
+					break
+				}
+				if s.Start > patience {
+					t.Fatalf("got %v, want a StartError with %q", err, tt.words)
+				}
 			}
 			groups, _ := filepath.Glob(filepath.Join(target.Group(), "*", "cgroup.procs"))
 			if _, taken, _ := target.split.Occupied(1 - target.Stable().Slot); len(groups) != 1 || taken {

@@ -18,6 +18,7 @@ type recorder struct {
 func (r *recorder) Helper()               {}
 func (r *recorder) Skip(...any)           { r.skipped = true }
 func (r *recorder) Fatalf(string, ...any) { r.failed = true }
+func (r *recorder) Logf(string, ...any)   {}
 
 func TestWhatIsMissingSkipsOrFails(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -36,6 +37,31 @@ func TestWhatIsMissingSkipsOrFails(t *testing.T) {
 			Need(&got, tt.tool)
 			if got != tt.want {
 				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestFaultsAreInjectedAsOftenAsAskedFor(t *testing.T) {
+	for name, tt := range map[string]struct {
+		times string
+		want  int
+		fails bool
+	}{
+		"in an ordinary run":          {"", 4, false},
+		"where faults are looked for": {"10", 40, false},
+		"once":                        {"1", 4, false},
+		"never is no number":          {"0", 0, true},
+		"neither is a word":           {"often", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("then it is a few times")
+			}
+			t.Setenv("SLUICE_CHAOS", tt.times)
+			r := recorder{}
+			if got := Chaos(&r, Kill, 4); r.failed != tt.fails || !tt.fails && got != tt.want {
+				t.Errorf("%d rounds, failed %t; want %d", got, r.failed, tt.want)
 			}
 		})
 	}
