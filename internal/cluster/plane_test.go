@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -102,4 +104,22 @@ spec:
 			t.Error(err)
 		}
 	})
+}
+
+// Policies tell Argo CD from people by what it is for the API server.
+func TestArgoCDIsAServiceAccount(t *testing.T) {
+	p := ControlPlane(t)
+	c := client(t, p.User(t, argoAccount[0], argoAccount[1:]...))
+	review := schema.GroupVersionResource{Group: "authentication.k8s.io", Version: "v1", Resource: "selfsubjectreviews"}
+	u, err := c.Resource(review).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview",
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := unstructured.NestedString(u.Object, "status", "userInfo", "username")
+	groups, _, _ := unstructured.NestedStringSlice(u.Object, "status", "userInfo", "groups")
+	if name != "system:serviceaccount:argocd:argocd-application-controller" || !slices.Contains(groups, "system:serviceaccounts:argocd") {
+		t.Errorf("it is %s of %q", name, groups)
+	}
 }
