@@ -63,7 +63,7 @@ func oneHook(name, short string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "settings", "", "folder with sluice.yaml and cosign.pub, in place of the ConfigMap; credentials for git lie in the folder of this name with -git at its end")
+	cmd.Flags().StringVar(&dir, "settings", "", "folder with sluice.yaml and cosign.pub, in place of the ConfigMap; credentials for git and etcd lie in the folders of this name with -git and -etcd at its end")
 	cmd.Flags().StringVar(&termination, "termination-log", "/dev/termination-log", "file for the verdict as one line of JSON, at most 4096 bytes; empty: none")
 	addKubeconfig(cmd, &kubeconfig)
 	addFormat(cmd, &format)
@@ -86,12 +86,13 @@ func hookSettings(ctx context.Context, cfg *rest.Config, dir string) (s hook.Set
 }
 
 // operator is what the commands of an operator share.
-type operator struct{ file, kubeconfig, app, appNamespace, format string }
+type operator struct{ file, kubeconfig, app, appNamespace, etcd, format string }
 
 func (o *operator) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.file, "file", "f", "sluice.yaml", "configuration")
 	cmd.Flags().StringVar(&o.app, "app", "", "name of the Application (default: that of the service)")
 	cmd.Flags().StringVar(&o.appNamespace, "app-namespace", "", "namespace of the Application (default: deploy.argocd.namespace)")
+	cmd.Flags().StringVar(&o.etcd, "etcd-credentials", "", "folder with ca.crt, tls.crt and tls.key, where the ledger is in etcd")
 	addKubeconfig(cmd, &o.kubeconfig)
 	addFormat(cmd, &o.format)
 }
@@ -101,6 +102,7 @@ func (o *operator) open() (hook.Settings, *rest.Config, error) {
 	if err != nil {
 		return s, nil, err
 	}
+	s.Etcd = o.etcd
 	s.App, s.AppNamespace = cmp.Or(o.app, s.App), cmp.Or(o.appNamespace, s.AppNamespace)
 	cfg, err := k8s.Connect(o.kubeconfig)
 	return s, cfg, err
@@ -158,22 +160,22 @@ takes back nothing more.`,
 
 func forgetCommand() *cobra.Command {
 	var o operator
-	var reason string
+	options := hook.ForgetOptions{Operator: hook.Operator()}
 	cmd := &cobra.Command{
 		Use: "forget [ROLLOUT]", Short: "Let a release be judged again that was judged before", Args: cobra.MaximumNArgs(1),
 		Long: `A verdict holds for an image under a configuration of the gate: the same release
 is not tried again and again until it passes by luck. Forget says that one verdict
 does not count any more, by the number of its rollout, or the newest one that was
 not promoted. The ledger keeps both, and who said so.`,
-		Example: `  sluice-argo forget 7 --reason "the load generator was broken"`,
+		Example: `  sluice-argo forget --dry-run
+  sluice-argo forget 7 --reason "the load generator was broken"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			json, err := asJSON(o.format)
 			if err != nil {
 				return err
 			}
-			id := 0
 			if len(args) == 1 {
-				if id, err = strconv.Atoi(args[0]); err != nil || id < 1 {
+				if options.Rollout, err = strconv.Atoi(args[0]); err != nil || options.Rollout < 1 {
 					return fmt.Errorf("rollout %q is not a number like 7; sluice-argo status lists them", args[0])
 				}
 			}
@@ -181,19 +183,21 @@ not promoted. The ledger keeps both, and who said so.`,
 			if err != nil {
 				return err
 			}
-			r, err := hook.Forget(cmd.Context(), s, cfg, id, hook.Operator(), reason)
+			r, err := hook.Forget(cmd.Context(), s, cfg, options)
 			switch {
 			case err != nil:
 				return err
 			case json:
 				return printJSON(cmd.OutOrStdout(), r)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "rollout %d of %s %s (%s) does not count any more\n", r.ID, r.Name, r.Version, cmp.Or(r.Verdict, string(r.Outcome)))
+			does := map[bool]string{false: "does", true: "would"}[options.DryRun]
+			fmt.Fprintf(cmd.OutOrStdout(), "rollout %d of %s %s (%s) %s not count any more\n", r.ID, r.Name, r.Version, cmp.Or(r.Verdict, string(r.Outcome)), does)
 			return nil
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the ledger")
+	cmd.Flags().StringVar(&options.Reason, "reason", "", "why, for the ledger")
+	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "say which rollout it would be, and write nothing")
 	return cmd
 }
 

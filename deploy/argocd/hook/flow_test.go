@@ -115,7 +115,10 @@ func TestAFailingReleaseIsTakenBackEverywhere(t *testing.T) {
 	t.Run("until its verdict is forgotten", func(t *testing.T) {
 		w.t = t
 		w.set(func() { w.behave = healthy })
-		if _, err := Forget(t.Context(), w.s, w.cfg, 0, "jane", "the database was down"); err != nil {
+		if r, err := Forget(t.Context(), w.s, w.cfg, ForgetOptions{Operator: "jane", DryRun: true}); err != nil || r.ID != 1 || w.last().Forgotten != nil {
+			t.Fatalf("a dry run would forget rollout %d, %v", r.ID, err)
+		}
+		if _, err := Forget(t.Context(), w.s, w.cfg, ForgetOptions{Operator: "jane", Reason: "the database was down"}); err != nil {
 			t.Fatal(err)
 		}
 		w.want("presync", 0)

@@ -43,11 +43,6 @@ func (h *hook) repository() (gitops.Repo, error) {
 	return repo, nil
 }
 
-func exists(file string) bool {
-	_, err := os.Stat(file)
-	return err == nil
-}
-
 // revert takes a release back in git. It returns what a person is told: where
 // the commit is, or that there is none, and why not.
 func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string, error) {

@@ -40,8 +40,9 @@ import (
 // names lists the hooks in the order in which Argo CD runs them.
 var names = []string{"presync", "sync", "postsync", "syncfail"}
 
-// last is for what has to be done although time is up: the traffic off the
-// canary, the verdict told. A pod has 30 s from SIGTERM to SIGKILL.
+// last is for what has to be done although time is up, once the traffic is off the
+// canary: the verdict left and told. The gate's pod has 150 s from SIGTERM to SIGKILL
+// for all of it, the other hooks, which do less, 30 s.
 const last = 20 * time.Second
 
 // hook is one run of a hook.
@@ -143,7 +144,7 @@ func (h *hook) limit() time.Duration {
 // is of them when one fails can be used.
 func (h *hook) prepare(ctx context.Context) (context.Context, error) {
 	appErr := h.readApplication(ctx)
-	ledger, err := k8s.OpenLedger(ctx, h.rest, h.namespace(), h.service())
+	ledger, err := h.Ledger(ctx, h.rest)
 	if err == nil {
 		h.ledger = ledger
 	}

@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -56,7 +55,7 @@ func Rollback(ctx context.Context, s Settings, cfg *rest.Config, o RollbackOptio
 	if err := h.readApplication(ctx); err != nil {
 		return Verdict{}, err
 	}
-	if h.ledger, err = k8s.OpenLedger(ctx, h.rest, h.namespace(), h.service()); err != nil {
+	if h.ledger, err = h.Ledger(ctx, h.rest); err != nil {
 		return Verdict{}, err
 	}
 	records, err := h.ledger.Records(ctx)
@@ -169,10 +168,18 @@ func (h *hook) goBack(ctx context.Context, records []release.Record, operator st
 	return v, h.tell(ctx, v)
 }
 
+// ForgetOptions say which verdict is not to count any more, and who says so.
+type ForgetOptions struct {
+	Rollout  int // 0: the newest one that was not promoted
+	Operator string
+	Reason   string
+	DryRun   bool // only say which it would be
+}
+
 // Forget makes the verdict of a rollout count no more, so that the same image may
-// be judged again. With 0 it is the newest one that was not promoted.
-func Forget(ctx context.Context, s Settings, cfg *rest.Config, id int, operator, reason string) (release.Record, error) {
-	ledger, err := k8s.OpenLedger(ctx, cfg, s.namespace(), s.service())
+// be judged again. It returns the rollout as it was.
+func Forget(ctx context.Context, s Settings, cfg *rest.Config, o ForgetOptions) (release.Record, error) {
+	ledger, err := s.Ledger(ctx, cfg)
 	if err != nil {
 		return release.Record{}, err
 	}
@@ -182,12 +189,16 @@ func Forget(ctx context.Context, s Settings, cfg *rest.Config, id int, operator,
 	}
 	for i := len(records) - 1; i >= 0; i-- {
 		r := records[i]
-		if r.ID == id || id == 0 && r.Finished() && r.Outcome != release.Promoted && r.Rollout.Operator == "" && r.Forgotten == nil {
-			return r, ledger.Forget(ctx, r.ID, release.Forgotten{Operator: operator, Reason: reason, At: time.Now()})
+		if r.ID != o.Rollout && (o.Rollout != 0 || !r.Finished() || r.Outcome == release.Promoted || r.Rollout.Operator != "" || r.Forgotten != nil) {
+			continue
 		}
+		if o.DryRun {
+			return r, nil
+		}
+		return r, ledger.Forget(ctx, r.ID, release.Forgotten{Operator: o.Operator, Reason: o.Reason, At: time.Now()})
 	}
-	if id == 0 {
+	if o.Rollout == 0 {
 		return release.Record{}, errors.New("there is no verdict to forget: everything was promoted")
 	}
-	return release.Record{}, fmt.Errorf("the ledger has no rollout %d; sluice-argo status lists them", id)
+	return release.Record{}, fmt.Errorf("the ledger has no rollout %d; sluice-argo status lists them", o.Rollout)
 }

@@ -25,22 +25,29 @@ type Settings struct {
 	Config       *config.Config
 	PublicKey    string // path of the key that everything has to be signed with
 	Git          string // folder with username and password of the git repository; may be absent
+	Etcd         string // folder with ca.crt, tls.crt and tls.key for the ledger in etcd; may be absent
 	Image        string // the release: a reference with a tag and a digest
 	App          string // the Application
 	AppNamespace string
-	Holder       string // who holds the lock: the name of the pod
+	Holder       string // who holds the lock: the name of the pod, or a person
 	Termination  string // file for the termination message; "": none
 }
+
+// Where pods of hooks find Secrets.
+const (
+	podGit  = "/etc/sluice-git"
+	podEtcd = "/etc/sluice-etcd"
+)
 
 // told is what a pod of a hook finds in its environment.
 func told() Settings {
 	s := Settings{
-		Git:   "/etc/sluice-git",
+		Git: podGit, Etcd: podEtcd,
 		Image: os.Getenv("SLUICE_IMAGE"), App: os.Getenv("SLUICE_APP"), AppNamespace: os.Getenv("SLUICE_APP_NAMESPACE"),
 		Holder: os.Getenv("POD_NAME"),
 	}
 	if s.Holder == "" {
-		s.Holder, _ = os.Hostname() // a pod is called like its host
+		s.Holder = operatorPrefix + Operator() // no pod, so nobody may look whether it lives
 	}
 	return s
 }
@@ -49,7 +56,7 @@ func told() Settings {
 // from the environment.
 func Load(dir string) (Settings, error) {
 	s := told()
-	s.PublicKey, s.Git = filepath.Join(dir, "cosign.pub"), dir+"-git"
+	s.PublicKey, s.Git, s.Etcd = filepath.Join(dir, "cosign.pub"), dir+"-git", dir+"-etcd"
 	file := filepath.Join(dir, "sluice.yaml")
 	cfg, err := config.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,9 +105,8 @@ func Fetch(ctx context.Context, cfg *rest.Config, from, dir string) (Settings, e
 			return s, fmt.Errorf("putting the settings down: %w", err)
 		}
 	}
-	git := s.Git
 	s, err = Load(dir)
-	s.Git = git
+	s.Git, s.Etcd = podGit, podEtcd
 	return s, err
 }
 

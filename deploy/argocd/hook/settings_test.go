@@ -45,6 +45,17 @@ func TestSettingsComeFromWhereNoCommitReaches(t *testing.T) {
 	}
 }
 
+func TestWhoIsNoPodHoldsTheLockAsAPerson(t *testing.T) {
+	t.Setenv("POD_NAME", "")
+	if s := told(); !isOperator(s.Holder) || !strings.Contains(s.Holder, "@") {
+		t.Errorf("the holder is %q", s.Holder)
+	}
+	t.Setenv("POD_NAME", "shop-gate-1")
+	if s := told(); s.Holder != "shop-gate-1" {
+		t.Errorf("the holder is %q", s.Holder)
+	}
+}
+
 func TestWhatMayRunIsNotedAsFarAsItIsKnown(t *testing.T) {
 	w := newYard(t, "")
 	noted := func() map[string]string {

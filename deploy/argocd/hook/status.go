@@ -10,7 +10,6 @@ import (
 	apps "k8s.io/api/apps/v1"
 	"k8s.io/client-go/rest"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -60,7 +59,7 @@ func Look(ctx context.Context, s Settings, cfg *rest.Config) (Status, error) {
 		st.Revision = h.app.Status.Sync.Revision
 		st.Verdict, st.Reason = h.app.Annotations[NoteVerdict], h.app.Annotations[NoteReason]
 	}
-	ledger, err := k8s.OpenLedger(ctx, cfg, h.namespace(), h.service())
+	ledger, err := s.Ledger(ctx, cfg)
 	if err != nil {
 		return st, err
 	}

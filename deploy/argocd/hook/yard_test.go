@@ -25,7 +25,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/render"
-	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/testenv"
@@ -216,7 +215,7 @@ func (w *yard) application() *v1alpha1.Application {
 
 func (w *yard) records() []release.Record {
 	w.t.Helper()
-	l, err := k8s.OpenLedger(w.t.Context(), w.plane.Config, w.s.namespace(), "shop")
+	l, err := w.s.Ledger(w.t.Context(), w.plane.Config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
