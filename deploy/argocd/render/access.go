@@ -69,12 +69,16 @@ func (s *service) account() string { return s.name + "-sluice" }
 
 func (s *service) ownRules() []rbac.PolicyRule {
 	stable, canary := s.name+"-"+stable, s.name+"-"+canary
+	services := []string{stable, canary}
+	if !s.route() { // with one clients come through the gateway
+		services = append(services, s.name)
+	}
 	rules := []rbac.PolicyRule{
 		named("apps", "deployments", []string{"get"}, stable, canary),
-		named("apps", "deployments/scale", []string{"get", "patch"}, canary),
-		named("", "services", []string{"get"}, s.name, stable, canary),
-		// The history, what one hook leaves to the next, and the lock between hooks.
-		named("", "configmaps", []string{"get", "update", "patch"}, s.name+"-ledger", s.name+"-verdict"),
+		named("apps", "deployments/scale", []string{"patch"}, canary),
+		named("", "services", []string{"get"}, services...),
+		// What one hook leaves to the next, what may run, and the lock between hooks.
+		named("", "configmaps", []string{"get", "update"}, s.name+"-verdict"),
 		named("", "configmaps", []string{"patch"}, s.name+"-admitted"),
 		named("coordination.k8s.io", "leases", []string{"get", "update"}, s.account()),
 		// RBAC cannot bind lists and creations to names.
@@ -83,6 +87,9 @@ func (s *service) ownRules() []rbac.PolicyRule {
 		free("discovery.k8s.io", "endpointslices", "list"),
 		free("", "pods", "list"),
 		free("", "events", "list", "create"),
+	}
+	if len(s.k.Ledger.Etcd) == 0 {
+		rules = append(rules, named("", "configmaps", []string{"get", "patch"}, s.name+"-ledger"))
 	}
 	if s.route() {
 		rules = append(rules, named("gateway.networking.k8s.io", "httproutes", []string{"get", "patch"}, s.name))

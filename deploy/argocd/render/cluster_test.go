@@ -5,12 +5,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	authorization "k8s.io/api/authorization/v1"
+	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -244,16 +246,7 @@ func checkRights(t *testing.T, plane *cluster.Plane) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	needed := (k8s.Service{Name: "shop", Namespace: "shop", Route: true}).Permissions()
-	needed = append(needed, []k8s.Permission{
-		{Verb: "get", Resource: "configmaps", Name: "shop-ledger"},
-		{Verb: "patch", Resource: "configmaps", Name: "shop-ledger"},
-		{Verb: "update", Resource: "configmaps", Name: "shop-verdict"},
-		{Verb: "create", Resource: "configmaps"},
-		{Verb: "create", Group: "coordination.k8s.io", Resource: "leases"},
-		{Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Name: "shop-sluice"},
-	}...)
-	for _, p := range needed {
+	for _, p := range needed("httproute") {
 		expect(t, client, "shop", p, true)
 	}
 	application := k8s.Permission{Verb: "patch", Group: "argoproj.io", Resource: "applications", Name: "shop"}
@@ -281,6 +274,63 @@ func checkRights(t *testing.T, plane *cluster.Plane) {
 		for _, p := range list {
 			expect(t, client, namespace, p, false)
 		}
+	}
+}
+
+// needed is what hooks do in the namespace of the service of a sample.
+func needed(sample string) []k8s.Permission {
+	return append(
+		(k8s.Service{Name: "shop", Namespace: "shop", Route: sample == "httproute"}).Permissions(), []k8s.Permission{
+			{Verb: "get", Resource: "configmaps", Name: "shop-ledger"},
+			{Verb: "patch", Resource: "configmaps", Name: "shop-ledger"},
+			{Verb: "get", Resource: "configmaps", Name: "shop-verdict"},
+			{Verb: "update", Resource: "configmaps", Name: "shop-verdict"},
+			{Verb: "patch", Resource: "configmaps", Name: "shop-admitted"},
+			{Verb: "create", Resource: "configmaps"},
+			{Verb: "create", Group: "coordination.k8s.io", Resource: "leases"},
+			{Verb: "get", Group: "coordination.k8s.io", Resource: "leases", Name: "shop-sluice"},
+			{Verb: "update", Group: "coordination.k8s.io", Resource: "leases", Name: "shop-sluice"},
+		}...,
+	)
+}
+
+// TestTheHooksGetWhatTheyNeed compares in both directions what is granted in the
+// namespace of the service with what hooks do there.
+func TestTheHooksGetWhatTheyNeed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sample string
+		oldnew []string
+		less   string
+	}{
+		"by replicas":           {"replicas", nil, ""},
+		"by weights":            {"httproute", nil, ""},
+		"with a ledger in etcd": {"replicas", []string{"replicas: 4", "ledger: {etcd: ['https://etcd.example.com:2379']}"}, "shop-ledger"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var granted, want []string
+			role := find[rbac.Role](t, rendered(t, tt.sample, Options{}, tt.oldnew...), "setup/rights.yaml", "Role", "shop-sluice")
+			for _, rule := range role.Rules {
+				resource, sub, _ := strings.Cut(rule.Resources[0], "/")
+				if len(rule.ResourceNames) == 0 {
+					rule.ResourceNames = []string{""}
+				}
+				for _, verb := range rule.Verbs {
+					for _, object := range rule.ResourceNames {
+						granted = append(granted, k8s.Permission{Verb: verb, Group: rule.APIGroups[0], Resource: resource, Subresource: sub, Name: object}.String())
+					}
+				}
+			}
+			for _, p := range needed(tt.sample) {
+				if tt.less == "" || p.Name != tt.less {
+					want = append(want, p.String())
+				}
+			}
+			slices.Sort(granted)
+			slices.Sort(want)
+			if diff := cmp.Diff(want, granted); diff != "" {
+				t.Errorf("rights (-needed +granted):\n%s", diff)
+			}
+		})
 	}
 }
 

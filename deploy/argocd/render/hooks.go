@@ -52,8 +52,10 @@ func (s *service) hookList() []hook {
 		{
 			// Getting ready, the rollout itself, and time for a pod that has to be placed
 			// anew and goes on where the one before it ended. A hook ends by itself earlier.
+			// From SIGTERM on it tries twice to take the traffic off the canary, for a minute
+			// each with an API server that is slow, and then tells why, for 23 seconds.
 			name: "gate", phase: "Sync", argument: "sync", wave: waveGate,
-			deadline: rollout + s.k.Ready.Std() + 5*time.Minute, grace: 30 * time.Second,
+			deadline: rollout + s.k.Ready.Std() + 5*time.Minute, grace: 150 * time.Second,
 			comment: "Shifts traffic step by step and judges the new version. Its exit status is the verdict.", registry: true,
 		},
 		{

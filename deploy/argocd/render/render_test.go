@@ -65,6 +65,9 @@ func TestEveryHookEndsByItself(t *testing.T) {
 		if pod.RestartPolicy != core.RestartPolicyNever || *job.Spec.BackoffLimit < 1 || job.Spec.PodFailurePolicy.Rules[0].Action != batch.PodFailurePolicyActionIgnore {
 			t.Errorf("%s: an eviction counts as a verdict: %+v", name, job.Spec)
 		}
+		if grace := *pod.TerminationGracePeriodSeconds; grace < 30 || name == "shop-gate" && grace < 60+60+10+10+3 {
+			t.Errorf("%s has %d s to take the traffic off the canary and to tell why", name, grace)
+		}
 		secret := slices.ContainsFunc(pod.Volumes, func(v core.Volume) bool { return v.Secret != nil })
 		if secret != (name == "shop-syncfail" || name == "shop-presync") {
 			t.Errorf("%s has the credentials of git: %v", name, secret)
