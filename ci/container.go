@@ -38,6 +38,9 @@ func (m *Sluice) golang() *dagger.Container {
 		WithEnvVariable("GOTOOLCHAIN", "local").
 		WithMountedCache("/go/pkg/mod", dag.CacheVolume("sluice-go-modules")).
 		WithMountedCache(goCache, dag.CacheVolume("sluice-go-build"))
+	if m.Certificates != nil {
+		ctr = ctr.WithFile(toolbox.Certificates, m.Certificates)
+	}
 	if m.Modules != nil {
 		ctr = ctr.WithMountedDirectory(toolbox.ModulesDir, m.Modules)
 	}

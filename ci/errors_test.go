@@ -21,11 +21,11 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 		"a source without a module":  {map[string]any{"glob": []string{}}, nil, "no go.mod"},
 		"a source that is not there": {map[string]any{"glob": errors.New("no such folder")}, nil, "no such folder"},
 		"two images": {nil, func() error {
-			_, err := New(t.Context(), folder("a"), folder("b"), nil, image, file("base.tar"), "", nil, "")
+			_, err := New(t.Context(), folder("a"), folder("b"), nil, image, file("base.tar"), "", nil, nil, "")
 			return err
 		}, "give one of them"},
 		"a short commit": {nil, func() error {
-			_, err := New(t.Context(), folder("a"), folder("b"), nil, nil, nil, "", nil, "abc")
+			_, err := New(t.Context(), folder("a"), folder("b"), nil, nil, nil, "", nil, nil, "abc")
 			return err
 		}, "git rev-parse HEAD"},
 	} {
@@ -33,7 +33,7 @@ func TestNewSaysWhatIsMissing(t *testing.T) {
 			enginetest.Session.Reset(tt.answers)
 			if tt.make == nil {
 				tt.make = func() error {
-					_, err := New(t.Context(), folder("a"), folder("b"), nil, nil, nil, "", nil, "")
+					_, err := New(t.Context(), folder("a"), folder("b"), nil, nil, nil, "", nil, nil, "")
 					return err
 				}
 			}

@@ -34,6 +34,8 @@ type Sluice struct {
 	// +private
 	Modules *dagger.Directory
 	// +private
+	Certificates *dagger.File
+	// +private
 	Proxy string
 	// +private
 	Commit string
@@ -65,6 +67,9 @@ func New(
 	// Go modules in a folder, instead of a proxy: $(go env GOMODCACHE)/cache/download
 	// +optional
 	goModules *dagger.Directory,
+	// Certificate authorities for Go, and for the image that is made: a PEM file, for example /etc/ssl/certs/ca-certificates.crt (default: those of the base image)
+	// +optional
+	certificates *dagger.File,
 	// Commit that release and image are labelled with (default: HEAD of the source, if it has a .git)
 	// +optional
 	commit string,
@@ -101,7 +106,7 @@ func New(
 	case base == nil:
 		base = dag.Container().From(toolbox.Base)
 	}
-	return &Sluice{Source: source, Tool: tool, Binary: binary, Base: base, Modules: goModules, Proxy: goProxy, Commit: commit}, nil
+	return &Sluice{Source: source, Tool: tool, Binary: binary, Base: base, Modules: goModules, Certificates: certificates, Proxy: goProxy, Commit: commit}, nil
 }
 
 // has says what would be right when a file is not in a folder.

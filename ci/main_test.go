@@ -16,7 +16,7 @@ import (
 // module is one made with the usual arguments.
 func module(t *testing.T) *Sluice {
 	t.Helper()
-	m, err := New(t.Context(), folder("source"), folder("tool"), nil, nil, nil, "", nil, "")
+	m, err := New(t.Context(), folder("source"), folder("tool"), nil, nil, nil, "", nil, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/engine"
 	"github.com/sluice-cd/sluice/internal/engine/command"
+	"github.com/sluice-cd/sluice/internal/image"
 	"github.com/sluice-cd/sluice/internal/pipeline"
 	"github.com/sluice-cd/sluice/internal/release"
 )
@@ -85,13 +86,42 @@ func (e *executor) run(cmd *cobra.Command, o options, j pipeline.Job, asJSON boo
 		return err
 	}
 	defer ledger.Close() //nolint:errcheck // nothing was written to it
+	var remove func()
+	if job.CA, remove, err = certificates(); err != nil {
+		return err
+	}
+	defer remove()
+	log := cmd.ErrOrStderr()
+	if all, _ := cmd.Flags().GetBool("verbose"); !all {
+		log = engine.Steps(log)
+	}
 	begin := time.Now()
-	result, err := inEngine(ctx, cmd.ErrOrStderr(), job)
+	result, err := inEngine(ctx, log, job)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "sluice: the engine was done after %.1f s\n", time.Since(begin).Seconds())
 	return e.finish(cmd.OutOrStdout(), j, result, asJSON)
+}
+
+// certificates writes the certificate authorities of this machine to a file: the
+// image that an engine makes has the same as one that is made here.
+func certificates() (path string, remove func(), err error) {
+	bundle, _, err := image.CABundle("")
+	if err != nil {
+		return "", nil, err
+	}
+	dir, err := os.MkdirTemp("", "sluice-engine-")
+	if err != nil {
+		return "", nil, fmt.Errorf("making a folder for the engine: %w", err)
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	path = filepath.Join(dir, "ca-certificates.crt")
+	if err := os.WriteFile(path, bundle, 0o644); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("writing the certificates for the engine: %w", err)
+	}
+	return path, remove, nil
 }
 
 // inEngine is one session, from the connection to its end.
@@ -123,7 +153,7 @@ func (e *executor) job(o options, j pipeline.Job) (engine.Job, error) {
 		return engine.Job{}, err
 	}
 	job := engine.Job{
-		Source: root, Out: j.Out, Binary: e.binary, Commit: j.Commit, Base: e.base, GoProxy: e.proxy,
+		Source: root, Out: j.Out, Binary: e.binary, Foreign: e.binary != "", Commit: j.Commit, Base: e.base, GoProxy: e.proxy,
 		Run: time.Now().UTC().Format(time.RFC3339Nano),
 		Rollout: command.Rollout{
 			Version: j.Version, Args: j.Args, Reproduce: j.Verify, URL: e.url, Rate: e.rate,

@@ -73,7 +73,7 @@ both; the new version is promoted only when the evidence says it is not worse.`,
 		Version:       version(),
 	}
 	root.SetVersionTemplate("sluice {{.Version}}\n")
-	root.PersistentFlags().Bool("verbose", false, "print the whole log of the eBPF verifier when it refuses a program")
+	root.PersistentFlags().Bool("verbose", false, "print all that the eBPF verifier says when it refuses a program, and all that an engine reports")
 	root.PersistentFlags().String("sarif", "", "write what is wrong to this `file` too, for code scanning (SARIF 2.1.0)")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(), publishCommand(), deployCommand())

@@ -42,7 +42,9 @@ func Open(ctx context.Context, log io.Writer) (*Session, error) {
 	}
 	live, cancel := context.WithCancel(ctx)
 	late := time.AfterFunc(connectTimeout, cancel)
-	opts := []dagger.ClientOpt{dagger.WithLogOutput(log)}
+	opts := []dagger.ClientOpt{
+		dagger.WithLogOutput(log), dagger.WithEnvironmentVariable("NO_COLOR", "1"), dagger.WithEnvironmentVariable("DAGGER_PROGRESS", "plain"),
+	}
 	if place.Runner != "" {
 		opts = append(opts, dagger.WithRunnerHost(place.Runner))
 	}
@@ -80,8 +82,11 @@ func (s *Session) check(ctx context.Context) error {
 	return nil
 }
 
-// platform refuses an engine whose containers cannot run this very program.
-func (s *Session) platform(ctx context.Context) error {
+// platform refuses an engine whose containers cannot run the command it is given.
+func (s *Session) platform(ctx context.Context, j Job) error {
+	if j.Foreign {
+		return nil
+	}
 	got, err := s.client.DefaultPlatform(ctx)
 	if err != nil {
 		return broken(ctx, "asking the engine for its platform", err)

@@ -47,7 +47,7 @@ func (e *MissingError) Error() string { return "no Dagger engine: " + e.Reason }
 
 // Hint says what to do. Nothing is ever downloaded.
 func (e *MissingError) Hint() string {
-	return "start Dagger " + command.EngineVersion + " (dagger core version does it) and put its command into PATH, or name a running engine in " + runnerHost +
+	return "start Dagger " + command.EngineVersion + " and put its command into PATH, or name a running engine in " + runnerHost +
 		" (unix:///run/dagger/engine.sock), or leave out --engine"
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"dagger.io/dagger"
@@ -28,10 +30,12 @@ type Job struct {
 	Exclude []string // what of Source is not sent, besides Excluded
 	Out     string   // the out folder, which is sent and comes back
 	Binary  string   // the sluice command for the engine
+	Foreign bool     // Binary was made for the engine's platform, not for this machine's
 	Commit  string   // of the source; may be empty
 	Run     string   // tells one run from another, so that none is answered from a cache
 
 	Base    string // image or tarball; empty: toolbox.Base
+	CA      string // file with certificate authorities; empty: those of the image
 	GoProxy string // as GOPROXY; file:///folder is sent; empty: what the image says
 
 	Secrets map[string]string // environment variables that nobody may read
@@ -61,6 +65,9 @@ type Result struct {
 func (s *Session) Run(ctx context.Context, j Job) (Result, error) {
 	args, err := j.Rollout.Run(reports)
 	if err != nil {
+		return Result{}, err
+	}
+	if err := s.platform(ctx, j); err != nil {
 		return Result{}, err
 	}
 	ctr := s.workbench(j).WithExec(args, dagger.ContainerWithExecOpts{
@@ -109,11 +116,11 @@ func (s *Session) workbench(j Job) *dagger.Container {
 			WithDirectory(".git/objects", c.Directory())
 	}
 	ctr = ctr.WithDirectory("out", c.Host().Directory(j.Out, dagger.HostDirectoryOpts{Exclude: kept(), NoCache: true}))
-	for name, value := range j.Secrets {
-		ctr = ctr.WithSecretVariable(name, c.SetSecret(name, value))
+	for _, name := range slices.Sorted(maps.Keys(j.Secrets)) {
+		ctr = ctr.WithSecretVariable(name, c.SetSecret(name, j.Secrets[name]))
 	}
-	for file, content := range j.Files {
-		ctr = ctr.WithMountedSecret(path.Join(workdir, file), c.SetSecret(file, content))
+	for _, file := range slices.Sorted(maps.Keys(j.Files)) {
+		ctr = ctr.WithMountedSecret(path.Join(workdir, file), c.SetSecret(file, j.Files[file]))
 	}
 	return ctr.WithEnvVariable("SLUICE_RUN", j.Run)
 }
@@ -136,6 +143,9 @@ func (s *Session) golang(j Job) *dagger.Container {
 		WithEnvVariable("GOTOOLCHAIN", "local").
 		WithMountedCache("/go/pkg/mod", c.CacheVolume("sluice-go-modules")).
 		WithMountedCache(goCache, c.CacheVolume("sluice-go-build"))
+	if j.CA != "" {
+		ctr = ctr.WithFile(toolbox.Certificates, c.Host().File(j.CA))
+	}
 	proxy, folder := j.GoProxy, ""
 	if u, err := url.Parse(proxy); err == nil && u.Scheme == "file" {
 		proxy, folder = "", u.Path

@@ -18,6 +18,10 @@ const Base = "golang:1.26.3-bookworm@sha256:386d475a660466863d9f8c766fec64d7fdad
 // Script is where the project's own script is mounted that installs tools.
 const Script = "/tmp/setup.sh"
 
+// Certificates is where the image has its certificate authorities, which sluice
+// puts into the image that it makes.
+const Certificates = "/etc/ssl/certs/ca-certificates.crt"
+
 // ModulesDir is where a folder of Go modules is mounted.
 const ModulesDir = "/modules"
 
