@@ -16,13 +16,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/image"
+	"github.com/sluice-cd/sluice/internal/reference"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/sign"
 )
@@ -88,16 +88,15 @@ func Image(ctx context.Context, ref string, d Demands) (Evidence, error) {
 
 // parse returns the tag of a reference that has one, and a digest.
 func parse(ref string) (tag string, err error) {
-	base, digest, _ := strings.Cut(ref, "@")
-	if digest == "" {
+	i := reference.Parse(ref)
+	if i.Digest == "" {
 		return "", errors.New("it names no digest, so what is behind it may change")
 	}
 	if _, err := name.NewDigest(ref, name.StrictValidation); err != nil {
 		return "", err
 	}
-	_, tag, ok := strings.Cut(base[strings.LastIndexByte(base, '/')+1:], ":")
-	if !ok || tag == "" {
+	if i.Tag == "" {
 		return "", errors.New("it names no tag, which is the version")
 	}
-	return tag, nil
+	return i.Tag, nil
 }

@@ -19,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/sluice-cd/sluice/internal/reference"
 )
 
 // Stored is an image of several platforms as it lies in a registry, and the
@@ -78,17 +80,10 @@ func PullImage(ctx context.Context, ref string, opts PullOptions) (stored Stored
 			return err
 		}
 		p.options, p.limit = append(p.options, remote.Reuse(puller)), ofImage
-		stored, err = p.image(digest, tagOf(ref))
+		stored, err = p.image(digest, reference.Parse(ref).Tag)
 		return err
 	})
 	return stored, err
-}
-
-// tagOf is the tag in "repository:tag@digest", "" if there is none.
-func tagOf(ref string) string {
-	ref, _, _ = strings.Cut(ref, "@")
-	_, tag, _ := strings.Cut(ref[strings.LastIndexByte(ref, '/')+1:], ":")
-	return tag
 }
 
 func (p *pull) image(d name.Digest, tag string) (s Stored, err error) {

@@ -2,7 +2,8 @@ package release
 
 import (
 	"slices"
-	"strings"
+
+	"github.com/sluice-cd/sluice/internal/reference"
 )
 
 // Running returns the record by which the version that serves now was
@@ -57,13 +58,13 @@ func Unfinished(history []Record) []Rollout {
 // together with all that came before it. It is also false for what was cut off a
 // ledger with a limit, which keeps some hundreds of rollouts.
 func Decided(history []Record, image, gate string) (Record, bool) {
-	digest := digestIn(image)
+	digest := reference.Parse(image).Digest
 	if digest == "" || gate == "" {
 		return Record{}, false
 	}
 	for _, r := range slices.Backward(history) {
 		switch {
-		case r.Rollout.Operator != "" || r.Gate != gate || digestIn(r.Image) != digest:
+		case r.Rollout.Operator != "" || r.Gate != gate || reference.Parse(r.Image).Digest != digest:
 		case r.Forgotten != nil:
 			return Record{}, false
 		case r.conclusive():
@@ -82,15 +83,6 @@ func (r Record) conclusive() bool {
 		return false
 	}
 	return true
-}
-
-// digestIn is the digest at the end of an image's reference, "" without one.
-func digestIn(image string) string {
-	digest := image[strings.LastIndexByte(image, '@')+1:]
-	if !strings.HasPrefix(digest, "sha256:") {
-		return ""
-	}
-	return digest
 }
 
 // serving returns the promotions of the versions that served, the present one
