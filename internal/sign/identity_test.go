@@ -20,7 +20,10 @@ const (
 
 func TestIdentity(t *testing.T) {
 	// Whoever tries to use the network fails the test.
-	http.DefaultTransport.(*http.Transport).DialContext = func(_ context.Context, _, address string) (net.Conn, error) {
+	transport := http.DefaultTransport.(*http.Transport)
+	dial := transport.DialContext
+	t.Cleanup(func() { transport.DialContext = dial })
+	transport.DialContext = func(_ context.Context, _, address string) (net.Conn, error) {
 		t.Errorf("the network was used: %s", address)
 		return nil, net.ErrClosed
 	}

@@ -2,7 +2,8 @@
 // a transparency log and a timestamping authority that exist for one test.
 //
 // What it makes is real: bundles v0.3 as a signing service would give them, and
-// a trusted root that others can verify them against. Only tests import it.
+// a trusted root that others can verify them against. [Serve] puts the authority
+// and the log behind HTTP, for a signer. Only tests import it.
 package signtest
 
 import (
