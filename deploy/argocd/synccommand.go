@@ -15,8 +15,8 @@ import (
 
 func syncCommand() *cobra.Command {
 	var o operator
-	var revision, sarif string
-	var timeout time.Duration
+	var request operation.Request
+	var sarif string
 	cmd := &cobra.Command{
 		Use: "sync", Short: "Ask Argo CD for a sync, and wait for the verdict", Args: cobra.NoArgs,
 		Long: `Sync starts a sync of the Application, or joins the one that is under way, and
@@ -34,9 +34,15 @@ Application are all the rights it takes.`,
 			if err != nil {
 				return err
 			}
-			res, err := operation.Sync(cmd.Context(), cfg, operation.Request{
-				Namespace: s.AppNamespace, App: s.App, Revision: revision, Timeout: timeout,
-			}, func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) })
+			request.Namespace, request.App = s.AppNamespace, s.App
+			res, err := operation.Sync(cmd.Context(), cfg, request, func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) })
+			switch {
+			case request.DryRun && err == nil && json:
+				return printJSON(cmd.OutOrStdout(), res)
+			case request.DryRun && err == nil:
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is at %.12s: %s\n", res.App, res.Revision, res.Message)
+				return nil
+			}
 			if tellErr := publish(actions.New(os.Getenv, cmd.ErrOrStderr()), res, err); tellErr != nil {
 				return errors.Join(err, tellErr)
 			}
@@ -55,9 +61,10 @@ Application are all the rights it takes.`,
 		},
 	}
 	o.flags(cmd)
-	cmd.Flags().StringVar(&revision, "revision", "", "commit, branch or tag (default: what the Application asks for)")
+	cmd.Flags().StringVar(&request.Revision, "revision", "", "commit, branch or tag (default: what the Application asks for)")
 	cmd.Flags().StringVar(&sarif, "sarif", "", "file for what is wrong, for code scanning; nothing wrong closes its alerts")
-	cmd.Flags().DurationVar(&timeout, "timeout", 15*time.Minute, "how long to wait; the sync itself goes on")
+	cmd.Flags().DurationVar(&request.Timeout, "timeout", 15*time.Minute, "how long to wait; the sync itself goes on")
+	cmd.Flags().BoolVar(&request.DryRun, "dry-run", false, "say what would be done, and whether it may be, and do nothing")
 	return cmd
 }
 

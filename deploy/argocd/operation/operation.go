@@ -30,6 +30,7 @@ type Request struct {
 	Namespace, App string
 	Revision       string // of git: a commit, branch or tag; "": what the Application asks for
 	Timeout        time.Duration
+	DryRun         bool // only say what would be done; the API server is asked whether it may be
 }
 
 // Result is how a sync ended.
@@ -119,6 +120,9 @@ func (f *follower) run(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
+		if f.DryRun {
+			return f.would(ctx, app)
+		}
 		switch state := app.Status.OperationState; {
 		case asked && app.Operation == nil && state != nil && state.Phase.Completed(): // asking had cleared the state of the sync before
 			return f.ended(app)
@@ -140,6 +144,27 @@ func (f *follower) run(ctx context.Context) (Result, error) {
 		case <-time.After(poll):
 		}
 	}
+}
+
+// would is what a sync would begin with.
+func (f *follower) would(ctx context.Context, app *v1alpha1.Application) (Result, error) {
+	res := Result{App: f.App, Revision: app.Status.Sync.Revision, Message: "would ask for a sync of " + f.wanted(app)}
+	switch {
+	case busy(app) && f.same(app):
+		res.Message = "would join the sync that is under way"
+	case busy(app):
+		res.Message = "would wait for the sync that is under way, then ask for one of " + f.wanted(app)
+	default:
+		if _, err := f.ask(ctx, app); err != nil {
+			return res, err
+		}
+	}
+	return res, nil
+}
+
+// wanted is the revision that a sync is of.
+func (f *follower) wanted(app *v1alpha1.Application) string {
+	return cmp.Or(f.Revision, app.Spec.GetSource().TargetRevision, "HEAD")
 }
 
 // read reads the Application, patiently: an API server that restarts is no end.
@@ -202,14 +227,20 @@ func (f *follower) ask(ctx context.Context, app *v1alpha1.Application) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("encoding an operation: %w", err)
 	}
-	_, err = f.api.Patch(ctx, f.App, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: k8s.Manager})
+	options := metav1.PatchOptions{FieldManager: k8s.Manager}
+	if f.DryRun {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	_, err = f.api.Patch(ctx, f.App, types.MergePatchType, patch, options)
 	if apierrors.IsConflict(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("asking for a sync of application %s/%s: %w", f.Namespace, f.App, err)
 	}
-	f.say("asked for a sync of " + cmp.Or(f.Revision, app.Spec.GetSource().TargetRevision, "HEAD"))
+	if !f.DryRun {
+		f.say("asked for a sync of " + f.wanted(app))
+	}
 	return true, nil
 }
 

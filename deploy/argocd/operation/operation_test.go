@@ -222,3 +222,25 @@ func TestAnApplicationThatIsNotThereIsNamed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestADryRunAsksForNothing(t *testing.T) {
+	r, app := application(t)
+	r.DryRun = true
+	res, err := Sync(t.Context(), lab.plane.Config, r, func(string) {})
+	if err != nil || res.Message != "would ask for a sync of main" {
+		t.Errorf("%q, %v", res.Message, err)
+	}
+	u, err := app.Get(t.Context(), r.App, metav1.GetOptions{})
+	if err != nil || u.Object["operation"] != nil {
+		t.Fatalf("the Application asks for %v, %v", u.Object["operation"], err)
+	}
+	if _, err := app.Patch(t.Context(), r.App, types.MergePatchType, []byte(`{"operation":{"sync":{"revision":"v1.0.0"}}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for revision, want := range map[string]string{"": "would join", "v1.0.0": "would join", "v1.1.0": "would wait for the sync that is under way, then ask for one of v1.1.0"} {
+		r.Revision = revision
+		if res, err := Sync(t.Context(), lab.plane.Config, r, func(string) {}); err != nil || !strings.HasPrefix(res.Message, want) {
+			t.Errorf("of %q: %q, %v", revision, res.Message, err)
+		}
+	}
+}
