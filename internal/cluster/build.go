@@ -41,11 +41,14 @@ var tools = map[string]tool{
 	"kubectl":                 {"kubernetes", "k8s.io/kubernetes/cmd/kubectl", "k8s.io/kubernetes", kubernetesFlags, "half a minute"},
 	"kustomize":               {"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "sigs.k8s.io/kustomize/kustomize/v5", "-s -w", "10 seconds"},
 	"argocd":                  {"argocd", "github.com/argoproj/argo-cd/v2/cmd", "github.com/argoproj/argo-cd/v2", argoFlags, "5 minutes"},
+	"fulcio":                  {"sigstore", "github.com/sigstore/fulcio", "github.com/sigstore/fulcio", "-s -w", "2 minutes"},
+	"timestamp-server":        {"sigstore", "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server", "github.com/sigstore/timestamp-authority/v2", "-s -w", "1 minute"},
 	"traefik":                 {"traefik", "github.com/traefik/traefik/v3/cmd/traefik", "github.com/traefik/traefik/v3", "-s -w", "7 minutes"},
 }
 
 // Binary returns the path of a program, which is built first if it was not
-// before: etcd, kubectl, kustomize, argocd, traefik or a kube-… of Kubernetes.
+// before: etcd, kubectl, kustomize, argocd, traefik, a kube-… of Kubernetes, or
+// fulcio and timestamp-server of Sigstore.
 // Builds go into the user's cache folder under a key of everything that decides
 // what comes out, and never again. say is told before a build, which takes
 // minutes; nil keeps it quiet. Two processes may ask at once.
