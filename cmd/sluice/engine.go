@@ -209,8 +209,13 @@ func sourceRoot(cfg *config.Config) (root, file string, err error) {
 	if rel, err := filepath.Rel(root, module); err != nil || !filepath.IsLocal(rel) {
 		return "", "", cfg.Complaint("build.dir", "is neither below nor above the folder of this file, so an engine cannot be given both")
 	}
-	if _, err := os.Stat(filepath.Join(module, "go.mod")); err != nil {
-		return "", "", cfg.Complaint("build.dir", "has no go.mod: name the folder of a Go module, or run go mod init in it")
+	for dir := module; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			break
+		}
+		if dir == root {
+			return "", "", cfg.Complaint("build.dir", "has no go.mod: name the folder of a Go module, or run go mod init in it")
+		}
 	}
 	if file, err = filepath.Rel(root, path); err != nil {
 		return "", "", fmt.Errorf("finding the source: %w", err)

@@ -21,8 +21,8 @@ func shop(t *testing.T, file, more string) (root string, j pipeline.Job) {
 	t.Helper()
 	root = t.TempDir()
 	for name, text := range map[string]string{
-		"go.mod": "module example.com/shop\n", "deploy/README": "", "cosign.key": "private",
-		file: "name: shop\nbuild: {main: .}\ndeploy: {local: {listen: \"127.0.0.1:8080\"}}\n" + more,
+		"go.mod": "module example.com/shop\n", "main.go": "package main\n\nfunc main() {}\n", "cosign.key": "private",
+		file: "name: shop\nbuild: {main: ., dir: " + strings.Repeat("../", strings.Count(file, "/")) + ".}\ndeploy: {local: {listen: \"127.0.0.1:8080\"}}\n" + more,
 	} {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -59,7 +59,6 @@ func TestAnEngineIsGivenTheSourceAndTheCommand(t *testing.T) {
 
 func TestAConfigurationBelowTheModuleIsNamed(t *testing.T) {
 	root, j := shop(t, "deploy/shop.yaml", "")
-	j.Config.Build.Dir = root
 	job, err := (&executor{}).job(options{}, j)
 	if err != nil || job.Source != root || job.Rollout.File != "deploy/shop.yaml" {
 		t.Errorf("got %+v, %v", job, err)
