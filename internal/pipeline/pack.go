@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluice-cd/sluice/internal/build"
 	"github.com/sluice-cd/sluice/internal/pack"
 	"github.com/sluice-cd/sluice/internal/sandbox"
 )
@@ -41,6 +42,13 @@ func (s *Pack) Run(ctx context.Context) (string, error) {
 	})
 	if err != nil {
 		return "", err
+	}
+	if opts.Required {
+		for _, r := range s.Results {
+			if r.Platform == build.Native() && !r.Packed {
+				return "", fmt.Errorf("pack.upx is require, and the binary for %v cannot be packed: %s", r.Platform, r.Reason)
+			}
+		}
 	}
 	return list(s.summary(), unchangedIf(hit)), nil
 }
