@@ -227,7 +227,7 @@ func without(t *testing.T, names ...string) {
 func TestOnlyWhatProgramsWroteIsPassedOn(t *testing.T) {
 	var b strings.Builder
 	w := Steps(&b)
-	for _, part := range []string{"1   : connect\n1   : [1s] | cloud url=https://example.com\n53  : [2m21s] | ✓ can", "ary  0.5s\n53  : [0.1s] |   50 %\n54  : Directory.export DONE [0.5s]\n", "55  : [1s] | cut"} {
+	for _, part := range []string{"1   : connect\n1   : [1s] | cloud url=https://example.com\n53  : [2m21s] | ✓ can", "ary  0.5s\n53  : ┆ ┆ [0.1s] |   50 %\n54  : Directory.export DONE [0.5s]\n", "55  : [1s] | cut"} {
 		if _, err := io.WriteString(w, part); err != nil {
 			t.Fatal(err)
 		}

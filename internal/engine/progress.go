@@ -7,9 +7,9 @@ import (
 	"sync"
 )
 
-// line is one that a program in a container wrote, as the dagger command shows it:
-// 53  : [2m21s] | ✓ canary ….
-var line = regexp.MustCompile(`^[0-9]+ *: +\[[0-9hms.]+\] \| (.*)$`)
+// line is one that a program in a container wrote, as the dagger command shows it,
+// deep in a tree or not: 53  : ┆ [2m21s] | ✓ canary ….
+var line = regexp.MustCompile(`^[0-9]+ *: +(?:┆ *)*\[[0-9hms.]+\] \| (.*)$`)
 
 // steps passes on what sluice wrote in a container, and nothing else of the
 // engine's many lines.
