@@ -45,9 +45,12 @@ type Server struct {
 	intermediate *ecdsa.PrivateKey
 
 	mu   sync.Mutex
-	down map[string]int // path → status of the answer, in place of a good one
+	down map[string]failure
 	seen map[string]int // path → number of requests
 }
+
+// failure is an answer in place of a good one.
+type failure struct{ after, status int }
 
 // RequestToken is what a job has to show for an identity token.
 const RequestToken = "request-t0ken"
@@ -61,7 +64,7 @@ func Serve(s *Service) *Server {
 	s.check(err)
 	h := &Server{
 		Service: s, Subject: "release@acme.test", Issuer: "https://issuer.test", intermediate: key,
-		down: map[string]int{}, seen: map[string]int{},
+		down: map[string]failure{}, seen: map[string]int{},
 		root: &root.FulcioCertificateAuthority{
 			Root: rootCert, Intermediates: []*x509.Certificate{cert}, URI: "https://fulcio.test",
 			ValidityPeriodStart: time.Now().Add(-time.Hour), ValidityPeriodEnd: time.Now().Add(time.Hour),
@@ -78,10 +81,13 @@ func Serve(s *Service) *Server {
 }
 
 // Fail lets requests for a path fail with a status; 0 ends that.
-func (h *Server) Fail(path string, status int) {
+func (h *Server) Fail(path string, status int) { h.FailAfter(0, path, status) }
+
+// FailAfter is Fail once there were so many more requests.
+func (h *Server) FailAfter(more int, path string, status int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.down[path] = status
+	h.down[path] = failure{h.seen[path] + more, status}
 }
 
 // Requests is how often a path was asked for.
@@ -113,10 +119,11 @@ func (h *Server) gate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
 		h.seen[r.URL.Path]++
-		status := h.down[r.URL.Path]
+		told := h.down[r.URL.Path]
+		failing := told.status != 0 && h.seen[r.URL.Path] > told.after
 		h.mu.Unlock()
-		if status != 0 {
-			answer(w, status, map[string]any{"code": status, "message": "told to fail"})
+		if failing {
+			answer(w, told.status, map[string]any{"code": told.status, "message": "told to fail"})
 			return
 		}
 		next.ServeHTTP(w, r)
