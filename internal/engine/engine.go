@@ -123,7 +123,7 @@ func broken(ctx context.Context, doing string, err error) error {
 	var version *VersionError
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	case errors.As(err, &version):
 		return version
 	case strings.Contains(err.Error(), "insecure root capabilities"), strings.Contains(err.Error(), "security.insecure is not allowed"):
