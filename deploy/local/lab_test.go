@@ -15,8 +15,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,12 +43,7 @@ type lab struct {
 func newLab(t *testing.T, host string) lab {
 	t.Helper()
 	testenv.NeedRoot(t)
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Skipf("needs %s: %v", host, err)
-	}
-	front := l.Addr().(*net.TCPAddr).AddrPort()
-	_ = l.Close()
+	front := freeFront(t, host)
 	name := fmt.Sprintf("test-%d-%d", os.Getpid(), front.Port())
 	b := lab{t, Config{Name: name, Front: front, Out: t.TempDir(), Drain: 2 * time.Second}}
 	t.Cleanup(func() {
@@ -58,9 +55,34 @@ func newLab(t *testing.T, host string) lab {
 	return b
 }
 
+// fronts is how many fronts the tests have taken.
+var fronts atomic.Int32
+
+// freeFront is an address on which nobody listens. Its port is below the range
+// from which the kernel gives ports to clients and to those who name none.
+func freeFront(t *testing.T, host string) netip.AddrPort {
+	t.Helper()
+	var last error
+	for range 100 {
+		port := 10_000 + (os.Getpid()*100+int(fronts.Add(1)))%8000
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().(*net.TCPAddr).AddrPort()
+		}
+		last = err
+	}
+	t.Skipf("needs %s: %v", host, last)
+	return netip.AddrPort{}
+}
+
+// patience is how long a test waits for what has to come, on however busy a
+// machine.
+const patience = 2 * time.Minute
+
 // down ends the service whatever state it is in.
 func (b lab) down() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	target, err := Open(ctx, b.cfg)
 	if err != nil {
@@ -116,7 +138,7 @@ func (b lab) service(version string, env map[string]string) Service {
 	maps.Copy(all, env)
 	return Service{
 		Version: version, Binary: exe, SHA256: sum, Env: all, Dir: "/", Log: filepath.Join(b.cfg.Out, version+".log"),
-		Health: "/health", Start: 20 * time.Second, Stop: 5 * time.Second,
+		Health: "/health", Start: patience, Stop: patience,
 	}
 }
 
@@ -165,7 +187,7 @@ func (b lab) only(version string) {
 
 // ask makes requests on connections of their own and counts who answered.
 func (b lab) ask(n int) map[string]int {
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	got := map[string]int{}
 	for range n {
 		got[answer(&client, b.url())]++
@@ -194,7 +216,7 @@ func (b lab) load() (stop func() map[string]int) {
 	var mu sync.Mutex
 	got, done, running := map[string]int{}, make(chan struct{}), sync.WaitGroup{}
 	for _, fresh := range []bool{true, false} {
-		client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: fresh}}
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: fresh}}
 		running.Go(func() {
 			tick := time.NewTicker(5 * time.Millisecond)
 			defer tick.Stop()
