@@ -83,7 +83,7 @@ func TestRequestsWithoutAnAnswerAreAborted(t *testing.T) {
 			c.Close()
 		}},
 		"closed by the client before the answer": {aborted: 1, do: func(c *conn, _ *service) {
-			c.send(get("/?wait=200ms"))
+			c.send(get("/?wait=1m"))
 			time.Sleep(10 * time.Millisecond)
 			_ = c.Conn.(*net.TCPConn).SetLinger(0) // a reset, as of a client that died
 			c.Close()
@@ -100,7 +100,7 @@ func TestRequestsWithoutAnAnswerAreAborted(t *testing.T) {
 			c.Close() // in order, so the service goes on
 		}},
 		"five pipelined when the client dies": {aborted: 5, do: func(c *conn, _ *service) {
-			c.send(strings.Repeat(get("/?wait=200ms"), 5))
+			c.send(strings.Repeat(get("/?wait=1m"), 5))
 			time.Sleep(20 * time.Millisecond)
 			_ = c.Conn.(*net.TCPConn).SetLinger(0)
 			c.Close()

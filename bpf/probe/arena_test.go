@@ -101,8 +101,8 @@ func (a *arena) of(t testing.TB, addr string) Counts {
 }
 
 // settled is what was counted of one address when nothing is in flight any more.
-// Its connections are closed, so what is in flight after two seconds fails the
-// test: it will be forever.
+// Its connections are closed, so what stays in flight fails the test: it will be
+// forever.
 func (a *arena) settled(t testing.TB, addr string) Counts {
 	t.Helper()
 	return a.settledSince(t, addr, Counts{})
@@ -112,7 +112,7 @@ func (a *arena) settled(t testing.TB, addr string) Counts {
 func (a *arena) settledSince(t testing.TB, addr string, before Counts) Counts {
 	t.Helper()
 	var begun, ended uint64
-	for range 400 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		got := a.of(t, addr)
 		begun, ended = got.Begun-before.Begun, got.Requests+got.Aborted-before.Requests-before.Aborted
 		if begun == ended {

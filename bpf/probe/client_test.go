@@ -19,12 +19,12 @@ type conn struct {
 
 func dial(t testing.TB, addr string) *conn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * patience))
 	return &conn{Conn: c, in: bufio.NewReader(c), t: t}
 }
 

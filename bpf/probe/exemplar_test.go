@@ -18,7 +18,7 @@ const (
 // exemplars reads until there are n.
 func exemplars(t testing.TB, p *Probe, n int) (all []Exemplar) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); len(all) < n && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); len(all) < n && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		some, err := p.Exemplars()
 		if err != nil {
 			t.Fatal(err)

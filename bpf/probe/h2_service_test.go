@@ -25,7 +25,7 @@ func newH2Transport(t testing.TB) *http.Transport {
 
 func newH2Client(t testing.TB) *http.Client {
 	return &http.Client{
-		Transport: newH2Transport(t), Timeout: 30 * time.Second,
+		Transport: newH2Transport(t), Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -113,7 +113,7 @@ func fetchStreams(t *testing.T, streams int) bool {
 		want[status/100]++
 	})
 	got, snap := total(t, p)
-	for deadline := time.Now().Add(2 * time.Second); got.Classes != want || got.Complete.Count() != got.Requests; got, snap = total(t, p) {
+	for deadline := time.Now().Add(patience); got.Classes != want || got.Complete.Count() != got.Requests; got, snap = total(t, p) {
 		if snap.Loss.Desynced > 0 {
 			return false
 		}

@@ -43,7 +43,7 @@ func (s *service) pair(t testing.TB, ip string) *pair {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	_ = server.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = server.SetDeadline(time.Now().Add(2 * patience))
 	x.client, x.server = newPeer(t, client, server), newPeer(t, server, client)
 	return x
 }

@@ -47,7 +47,7 @@ func (a *arena) bystander(t testing.TB) *bystander {
 func (b *bystander) unharmed(t testing.TB) {
 	t.Helper()
 	b.conn.t = t
-	_ = b.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = b.conn.SetDeadline(time.Now().Add(2 * patience))
 	b.conn.send(get("/?size=10"))
 	b.conn.answers(1, "GET")
 	b.count++

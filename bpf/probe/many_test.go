@@ -51,7 +51,7 @@ func TestTenThousandConnectionsAtATimeAreCounted(t *testing.T) {
 	p := s.watch(t, Options{})
 	clients := make([]net.Conn, conns)
 	crowd(8, conns/8, func(i int) {
-		c, err := net.DialTimeout("tcp", s.many, 10*time.Second)
+		c, err := net.DialTimeout("tcp", s.many, patience)
 		if err != nil {
 			t.Error(err)
 			return

@@ -1,9 +1,13 @@
 package probe
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +40,33 @@ func full(t *testing.T) (addr string, accept func()) {
 	}
 }
 
+// asking reports whether a socket of this machine waits for an answer to its SYN
+// (proc_net_tcp.txt of the kernel: state 2).
+func asking(addr string) bool {
+	raw, err := os.ReadFile("/proc/self/net/tcp")
+	port := netip.MustParseAddrPort(addr).Port()
+	return err == nil && strings.Contains(string(raw), fmt.Sprintf(":%04X 02 ", port))
+}
+
+// dialOnce makes a connection and closes it, or gives up once it waits for an
+// answer.
+func dialOnce(t *testing.T, addr string, giveUp bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if giveUp {
+		go func() {
+			for !asking(addr) && ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
+	}
+	if c, err := new(net.Dialer).DialContext(ctx, "tcp", addr); err == nil {
+		_ = c.Close()
+	}
+}
+
 // outgoing is what the control group of a service has dialed.
 func outgoing(t *testing.T, s *service, p *Probe) Counts {
 	t.Helper()
@@ -65,30 +96,34 @@ func TestConnectionsThatAreMadeAreMeasured(t *testing.T) {
 	moveInto(t, s.group)
 	for _, tt := range []struct {
 		name, addr    string
-		limit         time.Duration
 		made, aborted uint64
 		least         time.Duration // that one takes
-		before        func()
+		giveUp        bool          // after the first SYN
+		after         func()        // it
 	}{
-		{name: "made", addr: s.v4, limit: time.Second, made: 10},
-		{name: "made over IPv6", addr: s.v6, limit: time.Second, made: 10},
-		{name: "refused", addr: nobody.Addr().String(), limit: time.Second, aborted: 10},
-		{name: "no answer", addr: dropping, limit: 20 * time.Millisecond, aborted: 10},
+		{name: "made", addr: s.v4, made: 10},
+		{name: "made over IPv6", addr: s.v6, made: 10},
+		{name: "refused", addr: nobody.Addr().String(), aborted: 10},
+		{name: "no answer", addr: dropping, aborted: 10, giveUp: true},
 		{
-			name: "an answer to the second SYN", addr: dropping, limit: 5 * time.Second, made: 1, least: 500 * time.Millisecond,
-			before: func() { time.AfterFunc(200*time.Millisecond, accept) },
+			name: "an answer to the second SYN", addr: dropping, made: 1, least: 500 * time.Millisecond,
+			after: accept,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.before != nil {
-				tt.before()
-			}
 			before := outgoing(t, s, p)
+			if tt.after != nil {
+				go func() {
+					for !asking(tt.addr) && t.Context().Err() == nil {
+						time.Sleep(5 * time.Millisecond)
+					}
+					time.Sleep(100 * time.Millisecond) // it was dropped by then; the next one comes after a second
+					tt.after()
+				}()
+			}
 			begin := time.Now()
 			for range tt.made + tt.aborted {
-				if c, err := net.DialTimeout("tcp", tt.addr, tt.limit); err == nil {
-					_ = c.Close()
-				}
+				dialOnce(t, tt.addr, tt.giveUp)
 			}
 			took := time.Since(begin)
 			got := outgoing(t, s, p)

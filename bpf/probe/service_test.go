@@ -314,13 +314,16 @@ func total(t testing.TB, p *Probe) (Counts, Snapshot) {
 	return sum, snap
 }
 
-// eventually reads the counts until they are as wanted, for two seconds at most:
-// what happens at the end of an exchange is seen a little later. A loss fails the
-// test.
+// patience is how long a test waits for what has to come, on however busy a
+// machine.
+const patience = time.Minute
+
+// eventually reads the counts until they are as wanted: what happens at the end of
+// an exchange is seen a little later. A loss fails the test.
 func eventually(t testing.TB, p *Probe, good func(Counts) bool) Counts {
 	t.Helper()
 	got, snap := total(t, p)
-	for deadline := time.Now().Add(2 * time.Second); !good(got) && time.Now().Before(deadline); got, snap = total(t, p) {
+	for deadline := time.Now().Add(patience); !good(got) && time.Now().Before(deadline); got, snap = total(t, p) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	snap.Loss.Exemplars = 0

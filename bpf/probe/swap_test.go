@@ -29,7 +29,6 @@ func offer(t testing.TB, addr string, rate int) *load {
 	l := &load{stop: make(chan struct{})}
 	for range clients {
 		c := dial(t, addr)
-		_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 		l.clients.Go(func() {
 			pace := time.NewTicker(clients * time.Second / time.Duration(rate))
 			defer pace.Stop()
@@ -39,6 +38,7 @@ func offer(t testing.TB, addr string, rate int) *load {
 					return
 				case <-pace.C:
 				}
+				_ = c.SetDeadline(time.Now().Add(patience))
 				c.send(get("/"))
 				c.answers(1, "GET")
 				l.sent.Add(1)
@@ -60,7 +60,7 @@ func swaps() int {
 	if testing.Short() {
 		return 50
 	}
-	return 300
+	return 120
 }
 
 func TestSwapUnderLoadCountsEveryRequestOnce(t *testing.T) {
@@ -163,7 +163,7 @@ func openFiles(t *testing.T) int {
 // gone waits until the kernel has no program of that id any more.
 func gone(t *testing.T, id ebpf.ProgramID) {
 	t.Helper()
-	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(10 * time.Millisecond) {
 		prog, err := ebpf.NewProgramFromID(id)
 		if errors.Is(err, os.ErrNotExist) {
 			return

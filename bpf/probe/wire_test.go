@@ -97,7 +97,7 @@ func (n *netns) client(t testing.TB, conns int) *http.Client {
 		return c, err
 	}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 2 * patience}
 }
 
 // road is how a wire treats packets: each share is of 1.
