@@ -108,14 +108,17 @@ func TestServersThatDoNotAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			repo := s.repo()
-			repo.URL, repo.Timeout = tt.url, time.Second
+			repo.URL = tt.url
+			if _, gone := tt.want.(**GoneError); !gone { // which takes an answer, however late
+				repo.Timeout = time.Second
+			}
 			repo.Auth.KnownHosts = filepath.Join(t.TempDir(), "known_hosts")
 			if err := os.WriteFile(repo.Auth.KnownHosts, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			begin := time.Now()
 			_, err := Revert(t.Context(), repo, c)
-			if err == nil || !errors.As(err, tt.want) || time.Since(begin) > 5*time.Second {
+			if err == nil || !errors.As(err, tt.want) || time.Since(begin) > defaultTimeout/2 {
 				t.Errorf("after %v: %v, want a %T", time.Since(begin), err, tt.want)
 			}
 			_, checked := CheckRevision(t.Context(), repo, "main")
@@ -214,14 +217,10 @@ func TestAProtectedBranch(t *testing.T) {
 	s := serve(t)
 	c := released(s)
 	s.protect("refs/heads/main")
-	begin := time.Now()
 	_, err := Revert(t.Context(), s.repo(), c)
 	var denied *ProtectedError
 	if !errors.As(err, &denied) || denied.Ref != "refs/heads/main" || !strings.Contains(denied.Said, "open a merge request") || !strings.Contains(denied.Hint(), "revert: branch") {
 		t.Fatalf("got %v", err)
-	}
-	if took := time.Since(begin); took > 3*time.Second {
-		t.Errorf("it took %v to say so", took)
 	}
 	c.Mode = Branch
 	res, err := Revert(t.Context(), s.repo(), c)

@@ -118,7 +118,7 @@ func TestRevertOverSSH(t *testing.T) {
 	_, stranger := key(t)
 	address, known := serveSSH(t, signer.PublicKey())
 	otherAddress, _ := serveSSH(t, signer.PublicKey())
-	repo := Repo{URL: "ssh://git@" + address + s.dir, Branch: "main", Path: "deploy/shop", Timeout: 5 * time.Second, Auth: Auth{SSHKey: private, KnownHosts: known}}
+	repo := Repo{URL: "ssh://git@" + address + s.dir, Branch: "main", Path: "deploy/shop", Timeout: time.Minute, Auth: Auth{SSHKey: private, KnownHosts: known}}
 
 	wrong := repo
 	wrong.Auth.SSHKey = stranger
