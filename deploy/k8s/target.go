@@ -9,7 +9,13 @@
 //
 // Every call outlives an API server that restarts: it is repeated until the
 // deadline of its context, or for 20 seconds without one; Open for a minute at
-// most. The package knows nothing of verdicts, releases or Argo CD.
+// most. The package knows nothing of verdicts or Argo CD.
+//
+// To read it: target.go, open.go (what has to be there), then a rollout in its
+// order, start.go, grow.go (pods), traffic.go, and who does the writing, route.go
+// and weights.go or scale.go. What is observed meanwhile: endpoints.go, probes.go,
+// gone.go; what is told: errors.go, words.go, event.go. Below all of it are api.go
+// and patience.go, and beside it ledger.go, which has nothing else in common.
 package k8s
 
 import (
