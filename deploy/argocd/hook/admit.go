@@ -19,10 +19,10 @@ var admitImage = admit.Image
 // admitted asks what is signed about the image. The verdict is a refusal if that
 // is not enough; an error means that nothing could be found out.
 func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, Verdict, error) {
-	key, err := sign.OpenVerifier(h.PublicKey)
+	signer, err := h.verifier()
 	if errors.Is(err, fs.ErrNotExist) {
 		err = &SettingsError{
-			What: "there is no " + h.PublicKey + ": nothing says whose signature counts", Advice: "sluice-argo render --key cosign.pub puts it into setup, and kubectl apply -k setup into the cluster",
+			What: err.Error() + ": nothing says whose signature counts", Advice: "sluice-argo render puts it into setup (--key cosign.pub, or sign.keyless), and kubectl apply -k setup into the cluster",
 		}
 	}
 	if err != nil {
@@ -35,7 +35,7 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 		}
 	}
 	e, err := admitImage(ctx, h.Image, admit.Demands{
-		Verifiers: []*sign.Verifier{key}, Name: h.service(), Running: running, BudgetBytes: h.Config.Build.Budget.Bytes(),
+		Verifiers: []*sign.Verifier{signer}, Name: h.service(), Running: running, BudgetBytes: h.Config.Build.Budget.Bytes(),
 		Policy:   admit.Policy{Dirs: p.Dirs, DeniedPackages: p.DeniedPackages, DeniedLicenses: p.DeniedLicenses},
 		Insecure: h.Config.Publish.Insecure,
 	})
@@ -47,6 +47,14 @@ func (h *hook) admitted(ctx context.Context, running string) (release.Rollout, V
 		h.say("verified: %s", line)
 	}
 	return release.Rollout{Object: string(e.Object), Commit: e.Commit, Digest: e.Manifest}, Verdict{}, nil
+}
+
+// verifier names who has to have signed: an identity, or who has the key.
+func (h *hook) verifier() (*sign.Verifier, error) {
+	if k := h.Config.Sign.Keyless; k.Given() {
+		return sign.OpenIdentityVerifier(h.TrustedRoot, sign.Identity{Subject: k.Identity, SubjectRegexp: k.IdentityRegexp, Issuer: k.Issuer})
+	}
+	return sign.OpenVerifier(h.PublicKey)
 }
 
 // refusal tells an image that may not get traffic from a registry that cannot be

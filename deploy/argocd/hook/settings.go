@@ -23,7 +23,8 @@ import (
 // and where it is.
 type Settings struct {
 	Config       *config.Config
-	PublicKey    string // path of the key that everything has to be signed with
+	PublicKey    string // path of the key that everything has to be signed with,
+	TrustedRoot  string // or of the file that says who vouches for the identity of sign.keyless
 	Git          string // folder with username and password of the git repository; may be absent
 	Etcd         string // folder with ca.crt, tls.crt and tls.key for the ledger in etcd; may be absent
 	Image        string // the release: a reference with a tag and a digest
@@ -52,11 +53,12 @@ func told() Settings {
 	return s
 }
 
-// Load reads the settings from a folder with sluice.yaml and cosign.pub, the rest
-// from the environment.
+// Load reads the settings from a folder with sluice.yaml and cosign.pub or
+// trusted_root.json, the rest from the environment.
 func Load(dir string) (Settings, error) {
 	s := told()
-	s.PublicKey, s.Git, s.Etcd = filepath.Join(dir, "cosign.pub"), dir+"-git", dir+"-etcd"
+	s.PublicKey, s.TrustedRoot = filepath.Join(dir, "cosign.pub"), filepath.Join(dir, "trusted_root.json")
+	s.Git, s.Etcd = dir+"-git", dir+"-etcd"
 	file := filepath.Join(dir, "sluice.yaml")
 	cfg, err := config.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,8 +76,8 @@ func Load(dir string) (Settings, error) {
 // folderMark stands for a slash in the keys of the ConfigMap with the settings.
 const folderMark = "__"
 
-// Fetch reads the settings as a pod of a hook does: sluice.yaml, cosign.pub and
-// rules from the ConfigMap NAMESPACE/NAME, which no commit can change and no pod
+// Fetch reads the settings as a pod of a hook does: sluice.yaml, the key and rules
+// from the ConfigMap NAMESPACE/NAME, which no commit can change and no pod
 // can be made to find elsewhere; the rest from the environment. They are put
 // below dir.
 func Fetch(ctx context.Context, cfg *rest.Config, from, dir string) (Settings, error) {

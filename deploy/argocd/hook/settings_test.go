@@ -9,6 +9,8 @@ import (
 
 	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-cd/sluice/internal/sign/signtest"
 )
 
 func TestSettingsComeFromWhereNoCommitReaches(t *testing.T) {
@@ -101,5 +103,34 @@ func TestAGateThatIsToldOfAnotherImageMeasuresNothing(t *testing.T) {
 	}
 	if len(w.records()) != 0 || w.pods("canary") != 0 {
 		t.Error("something was recorded or started")
+	}
+}
+
+func TestAnIdentityMaySignInPlaceOfAKey(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "sluice.yaml"), `
+name: shop
+build: {main: ./app}
+service: {port: 8080}
+publish: {registry: registry.example.com/team/shop}
+sign: {keyless: {identity: jane@example.com, issuer: "https://accounts.example.com", trusted_root: sigstore/root.json}}
+deploy: {target: kubernetes}
+`)
+	s, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hook{Settings: s}
+	var missing *SettingsError
+	if _, _, err := h.admitted(t.Context(), ""); !errors.As(err, &missing) || !strings.Contains(err.Error(), "trusted_root.json") || !strings.Contains(missing.Hint(), "kubectl apply -k setup") {
+		t.Errorf("without a root: %v", err)
+	}
+	write(t, filepath.Join(dir, "trusted_root.json"), string(signtest.New(t).TrustedRoot()))
+	if _, err := h.verifier(); err != nil {
+		t.Error(err)
+	}
+	write(t, filepath.Join(dir, "trusted_root.json"), "{}")
+	if _, err := h.verifier(); err == nil || !strings.Contains(err.Error(), "trusted root") {
+		t.Errorf("with a root that names nobody: %v", err)
 	}
 }

@@ -104,7 +104,15 @@ func (r *run) read(cfg *config.Config) (err error) {
 	if r.o.Config, err = os.ReadFile(r.file); err != nil {
 		return fmt.Errorf("reading the configuration: %w", err)
 	}
-	if key := cmp.Or(r.key, cfg.Sign.PublicKey); key != "" {
+	key := cmp.Or(r.key, cfg.Sign.PublicKey)
+	switch {
+	case cfg.Sign.Keyless.Given() && key != "":
+		return &OptionError{Text: "--key is given, but sign.keyless says that an identity signs", Advice: "leave --key out"}
+	case cfg.Sign.Keyless.Given():
+		if r.o.TrustedRoot, err = os.ReadFile(cfg.Sign.Keyless.TrustedRoot); err != nil {
+			return fmt.Errorf("reading the trusted root: %w", err)
+		}
+	case key != "":
 		if r.o.PublicKey, err = os.ReadFile(key); err != nil {
 			return fmt.Errorf("reading the public key: %w", err)
 		}

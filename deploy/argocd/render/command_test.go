@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	core "k8s.io/api/core/v1"
+
 	"github.com/sluice-cd/sluice/internal/config"
 )
 
@@ -203,6 +205,33 @@ func TestNoFile(t *testing.T) {
 	var missing *config.NotFoundError
 	if !errors.As(err, &missing) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnIdentityTravelsInPlaceOfAKey(t *testing.T) {
+	src, out := folder(t)
+	put(t, filepath.Join(src, "sigstore", "root.json"), `{"mediaType": "made up"}`)
+	edit(t, filepath.Join(src, "sluice.yaml"), "  public_key: cosign.pub\n", "  keyless: {identity: jane@example.com, issuer: 'https://accounts.example.com', trusted_root: sigstore/root.json}\n")
+	args := []string{"-f", filepath.Join(src, "sluice.yaml"), "-o", out, "--hook-image", hookRef, "--probe-image", probeRef}
+	if _, err := call(t, append(args, "--key", filepath.Join(src, "cosign.pub"))...); err == nil || !strings.Contains(err.Error(), "--key is given, but sign.keyless") {
+		t.Errorf("with a key as well: %v", err)
+	}
+	if _, err := call(t, args...); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(out, setupDir, "settings.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := find[core.ConfigMap](t, map[string][]byte{"settings": text}, "settings", "ConfigMap", "shop-shop-sluice").Data
+	if data[rootFile] != `{"mediaType": "made up"}` || len(data) != 2 {
+		t.Errorf("the settings are %v", data)
+	}
+	if err := os.Remove(filepath.Join(src, "sigstore", "root.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(t, args...); err == nil || !strings.Contains(err.Error(), "reading the trusted root") {
+		t.Errorf("without the root: %v", err)
 	}
 }
 

@@ -33,8 +33,10 @@ type Options struct {
 	Release string
 	// Config is the sluice.yaml itself: the hooks read it.
 	Config []byte
-	// PublicKey is the key (PEM) that images have to be signed with.
+	// PublicKey is the key (PEM) that images have to be signed with, where it is no identity that signs.
 	PublicKey []byte
+	// TrustedRoot says who vouches for the identity of sign.keyless: Sigstore's trusted_root.json.
+	TrustedRoot []byte
 	// Rules are the Rego files of policy.dirs, by their paths relative to sluice.yaml.
 	Rules map[string][]byte
 	// Cgroup is where nodes have their version 2 control groups; /sys/fs/cgroup if empty.
@@ -157,7 +159,10 @@ func (o Options) checkService(cfg *config.Config) error {
 			wrong = append(wrong, fmt.Errorf("the image of the release: %w", err))
 		}
 	}
-	if len(o.PublicKey) == 0 {
+	switch identity := cfg.Sign.Keyless.Given(); {
+	case identity && len(o.TrustedRoot) == 0:
+		wrong = append(wrong, cfg.Complaint("sign.keyless.trusted_root", "is empty: nobody vouches for the identity"))
+	case !identity && len(o.PublicKey) == 0:
 		wrong = append(wrong, &OptionError{Text: "there is no public key to verify releases with", Advice: "set sign.public_key in sluice.yaml, or give --key cosign.pub"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Rules)) {

@@ -13,6 +13,7 @@ import (
 const (
 	configFile = "sluice.yaml"
 	keyFile    = "cosign.pub"
+	rootFile   = "trusted_root.json"
 	folderMark = "__"
 )
 
@@ -21,7 +22,12 @@ const (
 func (s *service) settings() core.ConfigMap {
 	m := s.meta(s.settingsName(), "hook")
 	m.Namespace = s.a.Namespace
-	data := map[string]string{configFile: string(s.o.Config), keyFile: string(s.o.PublicKey)}
+	data := map[string]string{configFile: string(s.o.Config)}
+	if s.cfg.Sign.Keyless.Given() {
+		data[rootFile] = string(s.o.TrustedRoot)
+	} else {
+		data[keyFile] = string(s.o.PublicKey)
+	}
 	for _, path := range slices.Sorted(maps.Keys(s.o.Rules)) {
 		data[strings.ReplaceAll(path, "/", folderMark)] = string(s.o.Rules[path])
 	}
