@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/config"
+	"github.com/sluice-cd/sluice/internal/reference"
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
@@ -169,21 +170,6 @@ func (s Settings) kubernetes() k8s.Service {
 	}
 }
 
-// digestOf is the digest at the end of a reference, "" without one.
-func digestOf(ref string) string {
-	_, digest, _ := strings.Cut(ref, "@")
-	if !strings.HasPrefix(digest, "sha256:") {
-		return ""
-	}
-	return digest
-}
-
-// versionOf is the tag of a reference, "" without one.
-func versionOf(ref string) string {
-	name, _, _ := strings.Cut(ref, "@")
-	_, tag, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
-	return tag
-}
-
-// same reports whether two references mean the same bytes.
-func same(a, b string) bool { return digestOf(a) != "" && digestOf(a) == digestOf(b) }
+func digestOf(ref string) string  { return reference.Parse(ref).Digest }
+func versionOf(ref string) string { return reference.Parse(ref).Tag }
+func same(a, b string) bool       { return reference.Same(a, b) }
