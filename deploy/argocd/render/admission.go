@@ -76,32 +76,39 @@ func (s *service) imagePolicy() admission.ValidatingAdmissionPolicy {
 	})
 }
 
-// hookPolicy compares Jobs that run as the hooks' account with those in base. What
-// is not compared cannot make the program do anything else.
-func (s *service) hookPolicy() admission.ValidatingAdmissionPolicy {
-	arguments, env, paths, secrets := map[string]string{}, map[string]string{}, map[string]bool{}, map[string]bool{}
+// pins is what the hooks of base have in common, or by name.
+type pins struct {
+	arguments, env map[string]string
+	paths, secrets map[string]bool
+}
+
+func (s *service) pins() pins {
+	p := pins{map[string]string{}, map[string]string{}, map[string]bool{}, map[string]bool{}}
 	for _, h := range s.hookList() {
-		arguments[s.name+"-"+h.name] = h.argument
+		p.arguments[s.name+"-"+h.name] = h.argument
 		pod := s.hookPod(h)
 		for _, e := range pod.Containers[0].Env {
 			if e.Name != "SLUICE_IMAGE" && e.ValueFrom == nil {
-				env[e.Name] = e.Value
+				p.env[e.Name] = e.Value
 			}
 		}
 		for _, m := range pod.Containers[0].VolumeMounts {
-			paths[m.MountPath] = true
+			p.paths[m.MountPath] = true
 		}
 		for _, v := range pod.Volumes {
 			if v.Secret != nil {
-				secrets[v.Secret.SecretName] = true
+				p.secrets[v.Secret.SecretName] = true
 			}
 		}
 	}
-	demand := func(what, expression string) admission.Validation {
-		return admission.Validation{Expression: "!variables.hook || " + expression, Message: what}
-	}
-	account, argo := celText(s.account()), celText("system:serviceaccounts:"+s.a.Namespace)
-	jobs := slices.Sorted(maps.Keys(arguments))
+	return p
+}
+
+// hookPolicy compares Jobs that run as the hooks' account with those in base. What
+// is not compared cannot make the program do anything else.
+func (s *service) hookPolicy() admission.ValidatingAdmissionPolicy {
+	p := s.pins()
+	argo := celText("system:serviceaccounts:" + s.a.Namespace)
 	return s.policy("hooks", admission.ValidatingAdmissionPolicySpec{
 		// A Job's pods cannot be changed later.
 		MatchConstraints: in(
@@ -111,31 +118,48 @@ func (s *service) hookPolicy() admission.ValidatingAdmissionPolicy {
 		Variables: []admission.Variable{
 			{Name: "pod", Expression: "object.spec.template.spec"},
 			{Name: "c", Expression: "variables.pod.containers[0]"},
-			{Name: "hook", Expression: "variables.pod.?serviceAccountName.orValue('') == " + account},
-			{Name: "arguments", Expression: celMap(arguments)},
-			{Name: "env", Expression: celMap(env)},
+			{Name: "hook", Expression: "variables.pod.?serviceAccountName.orValue('') == " + celText(s.account())},
+			{Name: "arguments", Expression: celMap(p.arguments)},
+			{Name: "env", Expression: celMap(p.env)},
 			// Argo CD marks what it applies with the name of the Application, by a label or an annotation.
 			{Name: "label", Expression: "object.metadata.?labels[?'app.kubernetes.io/instance'].orValue('')"},
 			{Name: "note", Expression: "object.metadata.?annotations[?'argocd.argoproj.io/tracking-id'].orValue('')"},
 			{Name: "ours", Expression: fmt.Sprintf("variables.label == %[1]s || variables.note.startsWith(%[1]s + ':') || variables.label + variables.note == ''", celText(s.name))},
 		},
-		Validations: []admission.Validation{
-			demand("a Deployment may not run as the account of the hooks", "request.resource.resource == 'jobs'"),
-			demand("a hook has one container and the image of the setup: render again, and kubectl apply -k setup",
-				fmt.Sprintf("variables.pod.containers.size() == 1 && !has(variables.pod.initContainers) && variables.c.image == %s", celText(s.o.HookImage))),
-			demand("a hook runs what its name says, and nothing beside it", "request.name in variables.arguments && !has(variables.c.command) && variables.c.args == ['hook', variables.arguments[request.name]]"+
-				" && !has(variables.c.lifecycle) && !has(variables.c.startupProbe) && !has(variables.c.livenessProbe) && !has(variables.c.readinessProbe)"),
-			demand("a hook has the environment of the setup: render again, and kubectl apply -k setup",
-				"!has(variables.c.envFrom) && variables.c.env.all(e, e.name in variables.env ? e.?value.orValue('') == variables.env[e.name] && !has(e.valueFrom) : e.name in ['SLUICE_IMAGE', 'POD_NAME'])"),
-			demand("a hook has the volumes of the setup: render again, and kubectl apply -k setup",
-				fmt.Sprintf("variables.c.volumeMounts.all(m, m.mountPath in %s) && variables.pod.volumes.all(v, has(v.emptyDir) || has(v.secret) && v.secret.secretName in %s)",
-					celList(slices.Sorted(maps.Keys(paths))), celList(slices.Sorted(maps.Keys(secrets))))),
-			{
-				Expression: fmt.Sprintf("!(%s in request.userInfo.groups) || !variables.ours || request.name in %s", argo, celList(append(s.deployments(), jobs...))),
-				Message:    "a sync of " + s.name + " applies its two Deployments and its hooks, and nothing else that has pods",
-			},
-		},
+		Validations: append(s.hookDemands(p), admission.Validation{
+			Expression: fmt.Sprintf("!(%s in request.userInfo.groups) || !variables.ours || request.name in %s", argo, celList(append(s.deployments(), slices.Sorted(maps.Keys(p.arguments))...))),
+			Message:    "a sync of " + s.name + " applies its two Deployments and its hooks, and nothing else that has pods",
+		}),
 	})
+}
+
+// hookDemands is what holds of everything that runs as the account of the hooks.
+func (s *service) hookDemands(p pins) (demands []admission.Validation) {
+	const outdated = ": render again, and kubectl apply -k setup"
+	for _, d := range []struct{ expression, message string }{
+		{"request.resource.resource == 'jobs'", "a Deployment may not run as the account of the hooks"},
+		{
+			"variables.pod.containers.size() == 1 && !has(variables.pod.initContainers) && variables.c.image == " + celText(s.o.HookImage),
+			"a hook has one container and the image of the setup" + outdated,
+		},
+		{
+			"request.name in variables.arguments && !has(variables.c.command) && variables.c.args == ['hook', variables.arguments[request.name]]" +
+				" && !has(variables.c.lifecycle) && !has(variables.c.startupProbe) && !has(variables.c.livenessProbe) && !has(variables.c.readinessProbe)",
+			"a hook runs what its name says, and nothing beside it",
+		},
+		{
+			"!has(variables.c.envFrom) && variables.c.env.all(e, e.name in variables.env ? e.?value.orValue('') == variables.env[e.name] && !has(e.valueFrom) : e.name in ['SLUICE_IMAGE', 'POD_NAME'])",
+			"a hook has the environment of the setup" + outdated,
+		},
+		{
+			fmt.Sprintf("variables.c.volumeMounts.all(m, m.mountPath in %s) && variables.pod.volumes.all(v, has(v.emptyDir) || has(v.secret) && v.secret.secretName in %s)",
+				celList(slices.Sorted(maps.Keys(p.paths))), celList(slices.Sorted(maps.Keys(p.secrets)))),
+			"a hook has the volumes of the setup" + outdated,
+		},
+	} {
+		demands = append(demands, admission.Validation{Expression: "!variables.hook || " + d.expression, Message: d.message})
+	}
+	return demands
 }
 
 func (s *service) applicationPolicy() admission.ValidatingAdmissionPolicy {

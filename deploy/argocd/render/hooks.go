@@ -116,7 +116,7 @@ func (s *service) hookPod(h hook) core.PodSpec {
 	volumes, mounts := s.hookVolumes(h)
 	return core.PodSpec{
 		RestartPolicy:                 core.RestartPolicyNever,
-		ServiceAccountName:            s.name + "-sluice",
+		ServiceAccountName:            s.account(),
 		AutomountServiceAccountToken:  ptr(true),
 		EnableServiceLinks:            ptr(false),
 		TerminationGracePeriodSeconds: ptr(int64(seconds(h.grace))),
