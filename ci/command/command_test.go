@@ -203,3 +203,30 @@ printf '{\n  "image": "sha256:ab12",\n}\n' >releases/v1.0.0/release.json`
 		t.Errorf("the index is %q, %v", index, err)
 	}
 }
+
+func TestARunIsTheWholeListUnderLoad(t *testing.T) {
+	r := Rollout{Version: "v1.1.0", File: "deploy/shop.yaml", Args: []string{"--slow"}, URL: "http://127.0.0.1:8080/", Rate: 200}
+	args, err := r.Run("/tmp/report")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"'sluice' 'run' '--version' 'v1.1.0' '-o' 'json' '--file' 'deploy/shop.yaml' '--' '--slow' >'/tmp/report/run.json'",
+		"'sluice' 'load' '--rate' '200'", "sluice down",
+	} {
+		if !strings.Contains(args[2], want) {
+			t.Errorf("no %s in %s", want, args[2])
+		}
+	}
+	for name, change := range map[string]func(*Rollout){
+		"no version": func(r *Rollout) { r.Version = "" },
+		"no load":    func(r *Rollout) { r.Rate = 0 },
+		"no value":   func(r *Rollout) { r.Env = []string{"=1"} },
+	} {
+		wrong := r
+		change(&wrong)
+		if _, err := wrong.Run("/tmp/report"); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
