@@ -169,6 +169,18 @@ func TestNoCommitGetsPastTheHooks(t *testing.T) {
 	t.Run("a Deployment that a person makes", func(t *testing.T) {
 		c.rules(t, "", "", try(c.admin, c.edited(t, "Deployment shop-stable", "{metadata: {name: more}}")))
 	})
+	t.Run("the policies of a service without a Secret", func(t *testing.T) {
+		for _, text := range strings.Split(string(rendered(t, "replicas", Options{}, "    secret: shop-git\n", "")["setup/admission.yaml"]), "\n---\n") {
+			o := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
+				t.Fatal(err)
+			}
+			o.SetName("bare-" + o.GetName())
+			if err := create(t.Context(), c.admin, o); err != nil {
+				t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+			}
+		}
+	})
 	t.Run("what runs stays as it is", c.keeps)
 	t.Run("the Application", c.application)
 }
