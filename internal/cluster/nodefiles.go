@@ -54,7 +54,7 @@ clusterDomain: cluster.local
 resolvConf: /run/resolv.conf
 volumePluginDir: /run/kubelet-plugins
 # A machine for tests is often nearly full, which is nothing to act on.
-evictionHard: {memory.available: 50Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}
+evictionHard: {memory.available: 50Mi, nodefs.available: 50Mi, imagefs.available: 50Mi, nodefs.inodesFree: 1%}
 imageGCHighThresholdPercent: 100
 imageMinimumGCAge: 24h
 syncFrequency: 5s

@@ -17,13 +17,8 @@ func (s *service) prepare(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if s.unready != nil {
-		return s.unready
-	}
-	if !s.installed {
-		if s.unready = s.open(ctx, s); s.unready != nil {
-			return s.unready
-		}
+	if err := s.opened(ctx); err != nil {
+		return err
 	}
 	if s.spoiled {
 		s.say("is put in order after what went wrong")
@@ -38,6 +33,18 @@ func (s *service) prepare(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// opened installs the service if that was not tried before.
+func (s *service) opened(ctx context.Context) error {
+	if s.installed || s.unready != nil {
+		return s.unready
+	}
+	err := s.open(ctx, s)
+	if !s.installed {
+		s.unready = err
+	}
+	return err
 }
 
 // putRight does what a person does who does not know what has happened: end the

@@ -93,8 +93,10 @@ func (l *lab) play(ctx context.Context, only *regexp.Regexp) {
 			lanes[1] = append(lanes[1], sc)
 		}
 	}
-	if l.shop.unready == nil && len(lanes[1]) > 0 && !l.shop.installed {
-		l.shop.unready = l.open(ctx, l.shop) // both lanes need the daemons, which come with it
+	if len(lanes[1]) > 0 && ctx.Err() == nil { // both lanes need the daemons, which come with the shop
+		if err := l.shop.opened(ctx); err != nil {
+			l.shop.say("%v", err)
+		}
 	}
 	var group sync.WaitGroup
 	for _, lane := range lanes {
@@ -132,14 +134,13 @@ func (l *lab) turn(ctx context.Context, sc scenario) {
 func (l *lab) open(ctx context.Context, s *service) error {
 	begin := time.Now()
 	if s != l.shop && !l.shop.installed { // the daemons are rendered with the shop
-		if err := l.open(ctx, l.shop); err != nil {
+		if err := l.shop.opened(ctx); err != nil {
 			return err
 		}
 	}
 	if err := s.install(ctx, "1.0.0"); err != nil {
 		return err
 	}
-	s.installed = true
 	l.say("%s serves 1.0.0", s.name)
 	l.report.figure("first sync of "+s.name+" (s)", time.Since(begin).Seconds())
 	return nil

@@ -113,10 +113,11 @@ func (s *service) install(ctx context.Context, version string) error {
 	if err := cluster.Apply(ctx, s.kube.rest, s.name, setup, s.gitSecrets()); err != nil {
 		return err
 	}
-	if err := s.settle(ctx, revision, 90*time.Second); err != nil {
+	s.good, s.installed = version, true
+	if err := s.settle(ctx, revision, 3*time.Minute); err != nil {
+		s.spoiled = true // the next scenario tries to put it in order
 		return fmt.Errorf("installing %s: %w", s.name, err)
 	}
-	s.good = version
 	return nil
 }
 
