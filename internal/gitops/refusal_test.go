@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,13 +181,15 @@ func TestAServerThatDiesAtAnyRequest(t *testing.T) {
 		s := serve(t)
 		c := released(s)
 		c.Constraint = "1.*"
-		inner, requests := s.Config.Handler, 0
+		inner := s.Config.Handler
+		var requests atomic.Int64
+		var back atomic.Bool
 		s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch requests++; {
-			case requests <= n/2%6:
+			switch number := int(requests.Add(1)); {
+			case back.Load() || number <= n/2%6:
 				inner.ServeHTTP(w, r)
 				return
-			case requests == n/2%6+1 && n%2 == 1:
+			case number == n/2%6+1 && n%2 == 1:
 				inner.ServeHTTP(httptest.NewRecorder(), r)
 			}
 			panic(http.ErrAbortHandler)
@@ -196,7 +199,7 @@ func TestAServerThatDiesAtAnyRequest(t *testing.T) {
 		if _, err := Revert(t.Context(), repo, c); err != nil && !errors.As(err, new(*UnreachableError)) {
 			t.Errorf("it dies at request %d: %v, want an UnreachableError", n/2%6+1, err)
 		}
-		s.Config.Handler = inner
+		back.Store(true)
 		res, err := Revert(t.Context(), s.repo(), c)
 		if err != nil || res.Tag != "v1.2.1" || s.commits("main") != 1 || s.id("v1.2.1^{commit}") != s.id("main") {
 			t.Fatalf("it died at request %d: %+v, %v: %d reverts", n/2%6+1, res, err, s.commits("main"))
