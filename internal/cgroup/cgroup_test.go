@@ -14,8 +14,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
-// sleeper starts a process in the group, which ends with the test at the latest.
-func sleeper(t *testing.T, g cgroup.Group) *exec.Cmd {
+// sleeper starts a process in the group, which ends with the test at the latest
+// and is reaped when it ends.
+func sleeper(t *testing.T, g cgroup.Group) {
 	t.Helper()
 	dir, err := os.Open(string(g))
 	if err != nil {
@@ -27,8 +28,9 @@ func sleeper(t *testing.T, g cgroup.Group) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd
+	reaped := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(reaped) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-reaped })
 }
 
 func create(t *testing.T, path ...string) cgroup.Group {
@@ -54,9 +56,8 @@ func TestNothingIsLeftOfAGroup(t *testing.T) {
 	if again := create(t, root, "v1"); again != g {
 		t.Errorf("made again it is %q, want %q", again, g)
 	}
-	first, second := sleeper(t, g), sleeper(t, inner)
-	go func() { _ = first.Wait() }()
-	go func() { _ = second.Wait() }()
+	sleeper(t, g)
+	sleeper(t, inner)
 	if pids, err := g.Processes(); err != nil || len(pids) != 2 {
 		t.Errorf("processes %v, %v, want two", pids, err)
 	}
