@@ -37,7 +37,7 @@ func TestGone(t *testing.T) {
 			tt.do(w)
 			patience := 2 * time.Second
 			if tt.gone {
-				patience = 20 * time.Second
+				patience = patient
 			}
 			select {
 			case <-gone:

@@ -133,13 +133,14 @@ func TestPreparing(t *testing.T) {
 }
 
 func TestPodsThatDoNotComeUpInTimeEndThePreparing(t *testing.T) {
-	w := newWorld(t, Service{Route: true, Ready: 3 * time.Second})
+	w := newWorld(t, Service{Route: true})
 	w.image("2")
 	w.quota(3)
 	target := w.open()
 	if err := errors.Join(target.Start(t.Context(), 100), target.Shift(100)); err != nil {
 		t.Fatal(err)
 	}
+	target.svc.Ready = 3 * time.Second
 	for {
 		ready, err := target.Prepare(6000)
 		if err == nil && !ready {

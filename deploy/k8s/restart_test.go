@@ -2,13 +2,14 @@ package k8s
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 )
 
 // outage takes the API server away for a while and returns when it is back.
 func (w *world) outage(d time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patient)
 	defer cancel()
 	w.plane.Stop()
 	time.Sleep(d)
@@ -35,7 +36,7 @@ func (w *world) during(what string, do func() error) {
 }
 
 func TestAnAPIServerThatRestartsIsWaitedFor(t *testing.T) {
-	for name, s := range map[string]Service{"route": {Route: true, Ready: 40 * time.Second}, "replicas": {Ready: 40 * time.Second}} {
+	for name, s := range map[string]Service{"route": {Route: true, Ready: 3 * patient}, "replicas": {Ready: 3 * patient}} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, s)
 			w.image("2")
@@ -63,11 +64,9 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	w.plane.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	began := time.Now()
 	err := target.Settle(ctx)
-	if err == nil || time.Since(began) > 2*time.Second {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ends with %v, want the end of its context", err)
 	}
-	t.Log(err)
 	w.outage(0)
 }

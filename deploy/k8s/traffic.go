@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	isolateLimit = time.Minute      // for the one call that must work
-	drainLimit   = 15 * time.Second // for endpoints to go after the canary was scaled to zero
+	isolateLimit = time.Minute // for the one call that must work
+	drainLimit   = time.Minute // for endpoints to go after the canary was scaled to zero; the API server may restart meanwhile
 )
 
 // Shift gives the canary a share of the new connections, in ten-thousandths.

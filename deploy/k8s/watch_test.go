@@ -92,7 +92,11 @@ func TestWatchingFiftyPodsIsCheap(t *testing.T) {
 		t.Fatalf("%s: %v", out, err)
 	}
 	t.Logf("%d pods, one block a second: %.1f m CPU, %.1f MiB at its peak", c.Pods, c.Millicores, c.PeakMiB)
-	if c.Pods != 51 || c.Millicores > 50 || c.PeakMiB > 64 && !raced() {
-		t.Errorf("%+v; at most 50 m CPU and 64 MiB are allowed", c)
+	most := 50.0
+	if raced() {
+		most = 250
+	}
+	if c.Pods != 51 || c.Millicores > most || c.PeakMiB > 64 && !raced() {
+		t.Errorf("%+v; at most %v m CPU and 64 MiB are allowed", c, most)
 	}
 }

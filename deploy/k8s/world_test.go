@@ -20,6 +20,10 @@ import (
 
 var worlds atomic.Int32
 
+// patient is how long a test waits for what has to come, on however busy a
+// machine.
+const patient = 2 * time.Minute
+
 // world is a namespace with a service at rest, as git has it, and what plays its
 // nodes.
 type world struct {
@@ -37,7 +41,7 @@ func newWorld(t *testing.T, s Service) *world {
 	p := controlPlane(t)
 	s.Name, s.Namespace, s.Port = "shop", fmt.Sprintf("world-%d", worlds.Add(1)), 80
 	if s.Ready == 0 {
-		s.Ready = 15 * time.Second
+		s.Ready = patient
 	}
 	w := &world{t: t, plane: p, svc: s}
 	var err error
@@ -64,7 +68,7 @@ func (w *world) open() *Target {
 
 func (w *world) await(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if ok() {
 			return
 		}
