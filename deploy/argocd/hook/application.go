@@ -149,7 +149,7 @@ func (h *hook) note(ctx context.Context, v Verdict) error {
 			},
 			"status": map[string]any{"conditions": conditions},
 		})
-		if !apierrors.IsConflict(err) || ctx.Err() != nil {
+		if !apierrors.IsConflict(err) || sleep(ctx, 20*time.Millisecond) != nil {
 			return err
 		}
 	}

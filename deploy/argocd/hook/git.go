@@ -38,7 +38,11 @@ func (h *hook) repository() (gitops.Repo, error) {
 		repo.Auth.KnownHosts = file
 	}
 	for name, into := range map[string]*[]byte{"ssh-privatekey": &repo.Auth.SSHKey, "ca.crt": &repo.Auth.CA} {
-		*into, _ = os.ReadFile(filepath.Join(h.Git, name)) // only where they are used
+		raw, err := os.ReadFile(filepath.Join(h.Git, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return repo, fmt.Errorf("reading the credentials of the git repository: %w", err)
+		}
+		*into = raw
 	}
 	return repo, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,7 +99,7 @@ func (h *hook) leave(ctx context.Context, o handover) error {
 			m.ResourceVersion = old.ResourceVersion
 			err = h.api.update(ctx, h.verdictObject(), m)
 		}
-		if err == nil || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || ctx.Err() != nil {
+		if err == nil || !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || sleep(ctx, 20*time.Millisecond) != nil {
 			return err
 		}
 	}

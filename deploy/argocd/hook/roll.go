@@ -68,10 +68,19 @@ func (h *hook) headerStep(ctx context.Context, src canary.Source, least time.Dur
 		return r, true, err
 	}
 	h.happened("requests with %s go to the canary", h.Config.Deploy.Kubernetes.Header)
+	least = max(least, 2*h.Config.Deploy.Canary.Block.Std()) // nothing is passed over without a look
+	gone := h.target.Gone()
 	for end := h.now().Add(least); h.now().Before(end); {
 		obs, err := src.Observe(ctx)
 		if ctx.Err() != nil {
 			return r, true, context.Cause(ctx)
+		}
+		select {
+		case <-gone:
+			bad := ended(gate.Fail, canary.Crash, "the canary's process ended")
+			bad.Looks, bad.Timeline = r.Looks, canary.Timeline{Verdict: h.now()}
+			return bad, true, nil
+		default:
 		}
 		if err != nil {
 			return ended(gate.Invalid, canary.None, fmt.Sprintf("measuring: %v", err)), true, nil
@@ -80,21 +89,25 @@ func (h *hook) headerStep(ctx context.Context, src canary.Source, least time.Dur
 		look := canary.Look{Block: obs.Block, Outcome: v.Outcome, Odds: v.Odds}
 		r.Looks = append(r.Looks, look)
 		h.look(look)
-		if v.Outcome != gate.Fail && v.Outcome != gate.Invalid {
-			continue
+		if v.Outcome == gate.Fail || v.Outcome == gate.Invalid {
+			return h.badByHeader(r.Looks, v, obs), true, nil
 		}
-		trigger := canary.None
-		switch {
-		case v.Outcome == gate.Fail:
-			trigger = canary.SLO
-		case obs.Mismatch:
-			trigger = canary.HashMismatch
-		}
-		bad := ended(v.Outcome, trigger, fmt.Sprintf("with %s: %s", h.Config.Deploy.Kubernetes.Header, v.Reason))
-		bad.Looks, bad.Timeline = r.Looks, canary.Timeline{Breach: obs.FirstRequest, Evidence: obs.End, Verdict: h.now()}
-		return bad, true, nil
 	}
 	return r, false, nil
+}
+
+// badByHeader is how a release ends that the requests with the header have failed.
+func (h *hook) badByHeader(looks []canary.Look, v gate.Verdict, obs canary.Observation) canary.Result {
+	trigger := canary.None
+	switch {
+	case v.Outcome == gate.Fail:
+		trigger = canary.SLO
+	case obs.Mismatch:
+		trigger = canary.HashMismatch
+	}
+	bad := ended(v.Outcome, trigger, fmt.Sprintf("with %s: %s", h.Config.Deploy.Kubernetes.Header, v.Reason))
+	bad.Looks, bad.Timeline = looks, canary.Timeline{Breach: obs.FirstRequest, Evidence: obs.End, Verdict: h.now()}
+	return bad
 }
 
 // source measures both versions on all nodes where they run.
