@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/reference"
 )
 
 // Kind tells a difference from not knowing.
@@ -80,20 +82,9 @@ func (c *comparison) missing(view string) bool {
 	return slices.ContainsFunc(c.Missing, func(m Missing) bool { return m.View == view })
 }
 
-// same reports whether two references mean the same bytes.
-func same(a, b string) bool {
-	if x, y := digest(a), digest(b); x != "" && y != "" {
-		return x == y
-	}
-	return a == b
-}
-
-func digest(ref string) string {
-	if i := strings.LastIndex(ref, "sha256:"); i >= 0 {
-		return ref[i:]
-	}
-	return ""
-}
+// same reports whether two references mean the same bytes, or are the same where
+// one has no digest.
+func same(a, b string) bool { return a == b || reference.Same(a, b) }
 
 // short is a commit or digest for a person.
 func short(s string) string {

@@ -17,7 +17,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/hook"
-	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -172,12 +171,13 @@ func (r *Reader) list(ctx context.Context, kind schema.GroupVersionResource, lab
 }
 
 func (r *Reader) readLedger(ctx context.Context, c *collector) {
-	log, err := k8s.OpenLedger(ctx, r.rest, r.namespace(), r.service())
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	log, err := r.settings.Ledger(ctx, r.rest)
 	if err != nil {
 		c.missing(Live, "ledger", err)
 		return
 	}
-	log.Patience = patience / 2
 	records, err := log.Records(ctx)
 	if err != nil {
 		c.missing(Live, "ledger", err)
