@@ -13,7 +13,7 @@ set -eu
 want_demo='upx:upx-ucl git:git'
 want_kernels='qemu-system-x86_64:qemu-system-x86'
 want_e2e='git:git containerd:containerd runc:runc /usr/lib/cni/host-local:containernetworking-plugins redis-server:redis-server ip:iproute2 iptables:iptables ipset:ipset conntrack:conntrack ethtool:ethtool socat:socat'
-want_test="$want_demo $want_kernels $want_e2e etcd:etcd-server prometheus:prometheus protoc:protobuf-compiler gcc:gcc qemu-aarch64-static:qemu-user-static clang-19:clang-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev"
+want_test="$want_demo $want_kernels $want_e2e etcd:etcd-server prometheus:prometheus protoc:protobuf-compiler gcc:gcc qemu-aarch64-static:qemu-user-static clang-19:clang-19 clang-format-19:clang-format-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev"
 
 have() {
 	case $1 in

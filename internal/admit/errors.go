@@ -159,7 +159,7 @@ func (e *RegistryError) Hint() string {
 	case errors.As(e.Err, &plain):
 		return plain.Hint()
 	case e.Refused():
-		return "give the pod credentials for the registry: an image pull secret, mounted as DOCKER_CONFIG"
+		return "give the hooks credentials for the registry: deploy.kubernetes.pull_secret in sluice.yaml"
 	case e.Absent():
 		return "publish it first, and look at repository and digest for typing errors"
 	}
