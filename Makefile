@@ -8,6 +8,10 @@ SLUICE   = bin/sluice
 # The race detector needs cgo; everything else is built without.
 export CGO_ENABLED ?= 0
 BENCHTIME ?= 1x
+# Tests measure a real kernel and real servers on a machine that others use, too: up to three that fail are run once more, and
+# the summary names them. A data race is never run again.
+TESTSUM  = $(TOOL) gotestsum --format pkgname --format-hide-empty-pkg --hide-summary skipped --rerun-fails=1 --rerun-fails-max-failures=3 \
+	--rerun-fails-abort-on-data-race --rerun-fails-run-root-test --packages ./... -- -race -timeout 30m
 
 .PHONY: help
 help: ## list the targets
@@ -25,7 +29,7 @@ demo: setup-demo build ## ship five releases of the sample service under load (n
 .PHONY: test
 test: setup-test build check module ## run every check and test (kernel tests need root)
 	$(GO) run ./internal/cluster/cmd build
-	@set -e; for m in $(MODULES); do echo "cd $$m && go test -race ./..."; (cd $$m && CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...); done
+	@set -e; for m in $(MODULES); do echo "cd $$m && $(TESTSUM)"; (cd $$m && CGO_ENABLED=1 $(TESTSUM)); done
 
 .PHONY: cover
 cover: setup-test ## run every test and fail if a package with logic has less than 85 % of its statements run (needs root; 15 minutes)
