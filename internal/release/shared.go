@@ -109,7 +109,7 @@ func (s *Shared) load(ctx context.Context) (chain, []byte, string, error) {
 // append adds the line that next makes for the present end of the chain.
 func (s *Shared) append(ctx context.Context, doing string, next func(*chain) (entry, error)) (entry, error) {
 	var done entry
-	sent := map[string]entry{} // lines that may have been written although no success was reported
+	sent := map[string]entry{} // lines that may have been written although no success was reported; after a conflict an equal line is another's
 	err := s.patiently(ctx, doing, func(ctx context.Context) error {
 		c, text, version, err := s.load(ctx)
 		if err != nil {
@@ -139,8 +139,11 @@ func (s *Shared) append(ctx context.Context, doing string, next func(*chain) (en
 				return err
 			}
 		}
-		sent[hash], done = e, e
-		return s.Place.Save(ctx, version, text)
+		done, err = e, s.Place.Save(ctx, version, text)
+		if err != nil && !errors.Is(err, ErrConflict) {
+			sent[hash] = e
+		}
+		return err
 	})
 	if err != nil {
 		return entry{}, err
