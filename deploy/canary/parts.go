@@ -18,7 +18,9 @@ type Observation struct {
 // Source measures both versions.
 type Source interface {
 	// Observe waits for the end of the current block and returns what happened
-	// in it. An error means that the measurement cannot be had at all.
+	// in it. An error means that the measurement cannot be had at all: the verdict
+	// is invalid, unless a method Temporary says that another try may succeed. Then
+	// there is none.
 	Observe(ctx context.Context) (Observation, error)
 }
 

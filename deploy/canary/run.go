@@ -22,7 +22,8 @@ type Rollout struct {
 // Run shifts traffic step by step until the judge passed the last step or gave
 // a reason to go back. Traffic leaves the canary before Run returns without a
 // promotion, also when ctx ends (an operator's interrupt) and when Run returns
-// an error, which says that a target did not obey.
+// an error. It says that a target did not obey, or is the temporary one of a
+// source: then there is no verdict, and the rollout may be tried again.
 func (r Rollout) Run(ctx context.Context) (Result, error) {
 	if err := r.Plan.Validate(); err != nil {
 		return Result{}, err
@@ -35,14 +36,32 @@ func (r Rollout) Run(ctx context.Context) (Result, error) {
 	if err == nil && run.res.Promote {
 		return run.res, nil
 	}
-	if v := &run.res.Verdict; err != nil && v.Outcome == gate.Pass { // of an earlier step, or of a canary that gets no more
-		v.Outcome, v.Reason = gate.Invalid, err.Error()
-	}
+	run.unproven(err)
 	if isolateErr := r.Target.Isolate(); isolateErr != nil {
 		return run.res, errors.Join(err, fmt.Errorf("taking traffic off the canary: %w", isolateErr))
 	}
 	run.res.Timeline.Traffic = r.Now()
 	return run.res, err
+}
+
+// unproven takes back what the judge said last, if an error ended the rollout
+// after it: a pass was of an earlier step, or of a canary that gets no more. If
+// the error is temporary there is no verdict at all.
+func (r *rollout) unproven(err error) {
+	v := &r.res.Verdict
+	switch {
+	case temporary(err):
+		v.Outcome, v.Reason = gate.Inconclusive, err.Error()
+		r.res.Reason = v.Reason
+	case err != nil && v.Outcome == gate.Pass:
+		v.Outcome, v.Reason = gate.Invalid, err.Error()
+	}
+}
+
+// temporary reports whether another try may succeed.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }
 
 // rollout is a Rollout on its way.
@@ -59,9 +78,9 @@ func (r *rollout) steps(ctx context.Context) error {
 		if err := r.move(); err != nil {
 			return err
 		}
-		obs, stop := r.observe(ctx)
-		if stop {
-			return nil
+		obs, stop, err := r.observe(ctx)
+		if err != nil || stop {
+			return err
 		}
 		switch r.look(obs) {
 		case Promote:
@@ -118,8 +137,9 @@ func (r *rollout) weight() int {
 	return r.Plan.Steps[step].Weight
 }
 
-// observe waits for one block; stop is set when the rollout ends instead.
-func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
+// observe waits for one block; stop is set when the rollout ends instead. The
+// error is a temporary one of the source.
+func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool, err error) {
 	blockCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gone := r.Target.Gone()
@@ -130,23 +150,25 @@ func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool) {
 		case <-blockCtx.Done():
 		}
 	}()
-	obs, err := r.Source.Observe(blockCtx)
+	obs, err = r.Source.Observe(blockCtx)
 	now := r.Now()
 	select {
 	case <-gone:
 		r.end(gate.Fail, Crash, "the canary's process ended", Timeline{Breach: now, Evidence: now, Verdict: now})
-		return obs, true
+		return obs, true, nil
 	default:
 	}
 	switch {
 	case ctx.Err() != nil:
 		r.end(gate.Inconclusive, Operator, "interrupted by the operator", Timeline{Verdict: now})
-		return obs, true
+		return obs, true, nil
+	case temporary(err):
+		return obs, true, fmt.Errorf("measuring: %w", err)
 	case err != nil:
 		r.end(gate.Invalid, None, fmt.Sprintf("measuring: %v", err), Timeline{Evidence: now, Verdict: now})
-		return obs, true
+		return obs, true, nil
 	}
-	return obs, false
+	return obs, false, nil
 }
 
 // look hands a block to the judge and decides. Of a block of the warm-up the

@@ -3,6 +3,7 @@ package canary
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -50,6 +51,39 @@ func (j judge) Observe(b gate.Block) gate.Verdict {
 		o = gate.Invalid
 	}
 	return gate.Verdict{Outcome: o, Odds: 2}
+}
+
+// away is the error of a source that may be back soon.
+type away struct{ soon bool }
+
+func (away) Error() string     { return "the API server does not answer" }
+func (e away) Temporary() bool { return e.soon }
+
+func TestASourceThatIsAwayForAWhileGivesNoVerdict(t *testing.T) {
+	var o Observation
+	o.Start, o.End = time.Unix(1000, 0), time.Unix(1010, 0)
+	for name, tt := range map[string]struct {
+		blocks []Observation
+		err    error
+		errs   bool
+		want   gate.Outcome
+	}{
+		"before the first block":                {nil, away{true}, true, gate.Inconclusive},
+		"after a pass of the first step":        {[]Observation{o}, away{true}, true, gate.Inconclusive},
+		"wrapped":                               {[]Observation{o}, fmt.Errorf("reading: %w", away{true}), true, gate.Inconclusive},
+		"but one that stays away makes it void": {[]Observation{o}, away{false}, false, gate.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{blocks: tt.blocks, says: []gate.Outcome{gate.Pass}, err: tt.err}
+			res, err := Rollout{Plan: twoSteps, Target: s, Source: s, Judge: judge{s}}.Run(t.Context())
+			if errors.Is(err, tt.err) != tt.errs || (err == nil) == tt.errs {
+				t.Errorf("error %v", err)
+			}
+			if res.Promote || res.Verdict.Outcome != tt.want || res.Trigger != None || !s.off || res.Timeline.Traffic.IsZero() {
+				t.Errorf("isolated %v: %+v", s.off, res)
+			}
+		})
+	}
 }
 
 func TestRun(t *testing.T) {

@@ -91,12 +91,22 @@ func (e *LateError) Error() string {
 
 func (e *LateError) Unwrap() error { return e.Err }
 
+// Temporary reports whether it was the API server that was away, and not a probe:
+// that says nothing of what was measured, and another try may succeed.
+func (e *LateError) Temporary() bool {
+	var both *bothError
+	return len(e.Nodes) == 0 && !errors.As(e.Err, &both)
+}
+
 // Hint says where to look.
 func (e *LateError) Hint() string {
-	if len(e.Nodes) == 0 {
-		return "is the API server up, and may this service account list pods and EndpointSlices?"
+	switch {
+	case len(e.Nodes) > 0:
+		return "is sluice-probe running and ready on every node (label app.kubernetes.io/name=sluice-probe), and may this pod connect to it?"
+	case !e.Temporary():
+		return "the Services of the two versions have to select different pods"
 	}
-	return "is sluice-probe running and ready on every node (label app.kubernetes.io/name=sluice-probe), and may this pod connect to it?"
+	return "is the API server up, and may this service account list pods and EndpointSlices?"
 }
 
 // NewNodes takes a first reading of every node and starts the first block then.
@@ -160,6 +170,8 @@ func (s *Nodes) Observe(ctx context.Context) (canary.Observation, error) {
 	switch {
 	case ctx.Err() != nil:
 		return canary.Observation{}, ctx.Err()
+	case temporary(err):
+		return canary.Observation{}, err
 	case err != nil:
 		obs.End, obs.Fault = time.Now(), err.Error()
 		s.end = obs.End
@@ -170,6 +182,11 @@ func (s *Nodes) Observe(ctx context.Context) (canary.Observation, error) {
 	s.end, s.pods, s.addrs = r.at, r.pods, r.addrs
 	s.forget(r)
 	return obs, nil
+}
+
+func temporary(err error) bool {
+	var late *LateError
+	return errors.As(err, &late) && late.Temporary()
 }
 
 // forget lets go of the nodes that have left.

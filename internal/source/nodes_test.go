@@ -122,10 +122,10 @@ func TestWithoutANodeThereIsNoNumberAndNothingIsLost(t *testing.T) {
 			func(c *cluster) { c.machines["b"].replace(nil); c.move("b", c.back) },
 			"no probe is ready there",
 		},
-		"the API server is down": {
-			func(c *cluster) { c.fails(errors.New("connection refused")) },
-			func(c *cluster) { c.fails(nil) },
-			"where the pods are could not be read for",
+		"an address is of both versions": {
+			func(c *cluster) { c.pods([]string{podA, podB, podC}, []string{podC}) },
+			func(c *cluster) { c.pods([]string{podA, podB}, []string{podC}) },
+			"of the stable version and of the canary",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,6 +152,63 @@ func TestWithoutANodeThereIsNoNumberAndNothingIsLost(t *testing.T) {
 				t.Error("the blocks overlap")
 			}
 		})
+	}
+}
+
+// Nothing is wrong with the release, nor with the probes: who asks may try again.
+func TestAnAPIServerThatIsAwayHoldsTheBlockAndGivesNoVerdict(t *testing.T) {
+	for name, tt := range map[string]struct {
+		back      time.Duration // when it is there again; 0: not while the block is open
+		temporary bool
+	}{
+		"it is back within the grace":   {back: 400 * time.Millisecond},
+		"it is away for longer than it": {temporary: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			s := watch(t, c)
+			c.machines["a"].serve(podA, 5, 1)
+			begin := s.end
+			c.fails(errors.New("connection refused"))
+			if tt.back > 0 {
+				time.AfterFunc(tt.back, func() { c.fails(nil) })
+			} else {
+				s.cfg.Grace = short
+			}
+			obs, err := s.Observe(t.Context())
+			var late *LateError
+			if got := errors.As(err, &late) && late.Temporary(); got != tt.temporary || obs.Fault != "" {
+				t.Fatalf("temporary %v: %v; fault %q", got, err, obs.Fault)
+			}
+			if tt.temporary {
+				if numbers(obs) != [4]uint64{} || !strings.Contains(err.Error(), "where the pods are could not be read for") || !strings.Contains(late.Hint(), "API server") {
+					t.Errorf("%v, %v (%s)", numbers(obs), err, late.Hint())
+				}
+				c.fails(nil)
+				s.cfg.Grace = patience
+				obs = observe(t, s)
+			}
+			if got, want := numbers(obs), [4]uint64{6, 1}; got != want || !obs.Start.Equal(begin) || obs.Fault != "" {
+				t.Errorf("%v from %v (%s), want %v from %v", got, obs.Start, obs.Fault, want, begin)
+			}
+		})
+	}
+}
+
+func TestWithoutAPIServerThereIsNoSourceAndNoVerdictEither(t *testing.T) {
+	c := newCluster(t)
+	for name, tt := range map[string]struct {
+		err       error
+		temporary bool
+	}{"the API server is away": {errors.New("connection refused"), true}, "a probe is": {nil, false}} {
+		c.fails(tt.err)
+		c.machines["a"].replace(broken)
+		_, err := NewNodes(t.Context(), c, NodesConfig{Grace: 100 * time.Millisecond})
+		var late *LateError
+		if !errors.As(err, &late) || late.Temporary() != tt.temporary {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -38,6 +38,14 @@ func (p *pod) version() arm {
 // pods is a list of addresses, as it was at one time.
 type pods map[netip.AddrPort]*pod
 
+// bothError means that an address is listed for both versions: what is answered
+// there is nobody's.
+type bothError struct{ addr netip.AddrPort }
+
+func (e *bothError) Error() string {
+	return fmt.Sprintf("%s is an address of the stable version and of the canary", e.addr)
+}
+
 // linger is how long a pod counts that is not listed any more: it may have ended,
 // and then answers nothing; or it is only not ready, and what clients that are
 // connected get from it is what the gate has to know.
@@ -51,7 +59,7 @@ func (p pods) next(stable, canary []netip.AddrPort, now time.Time) (pods, error)
 		for _, addr := range list {
 			addr = netip.AddrPortFrom(addr.Addr().Unmap().WithZone(""), addr.Port())
 			if twice := all[addr]; twice != nil && twice.arm != arm(a) {
-				return nil, fmt.Errorf("%s is an address of the stable version and of the canary", addr)
+				return nil, &bothError{addr}
 			}
 			if old := p[addr]; old != nil && old.arm == arm(a) {
 				old.left = time.Time{}
