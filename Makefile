@@ -1,4 +1,4 @@
-# Bare make lists the targets. CI runs every one of them (.ci/run).
+# Bare make lists the targets. CI runs them, in a workflow or .ci/run; what it leaves out, and why, is in workflows_make_test.go.
 
 GO      ?= go
 TOOL     = $(GO) tool -modfile=$(CURDIR)/tools/go.mod
@@ -23,7 +23,7 @@ build: ## build bin/sluice and bin/sluice-probe
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/sluice-probe ./cmd/sluice-probe
 
 .PHONY: demo
-demo: setup-demo build ## ship five releases of the sample service under load (needs root; at most 4 minutes once built)
+demo: setup-demo build ## ship six releases of the sample service under load (needs root; at most 4 minutes once built)
 	$(GO) run ./internal/demo -sluice $(SLUICE)
 
 .PHONY: test
@@ -46,7 +46,7 @@ module: ## check and test the Dagger module in ci/ (needs no engine)
 	cd ci && $(GO) run ./standin && $(GO) vet ./... && $(TOOL) staticcheck ./... && CGO_ENABLED=1 $(GO) test -race ./...
 
 .PHONY: check
-check: lint generate-check ## what needs no root: gofumpt, vet, staticcheck, actionlint, generated files
+check: setup-check lint generate-check ## what needs no root: gofumpt, vet, staticcheck, actionlint, generated files
 	$(TOOL) actionlint
 
 .PHONY: kernels
@@ -68,7 +68,7 @@ review: build ## what a branch changes: its SBOM against that of BASE, and how l
 	$(SLUICE) gate plan
 
 .PHONY: sync
-sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (REVISION=…, SARIF=FILE; KUBECONFIG, or its content in KUBECONFIG_DATA)
+sync: ## sync the Argo CD application of sluice.yaml and wait for the verdict (CONFIG=FILE, REVISION=…, SARIF=FILE; KUBECONFIG, or its content in KUBECONFIG_DATA)
 	@tools/sync.sh
 
 .PHONY: bench
@@ -88,7 +88,9 @@ generate: ## compile the eBPF objects and write generated files again (needs cla
 generate-check: generate ## fail if a generated file is not what its source makes
 	@git diff --exit-code --stat -- '*.o' '*_bpfel*.go' '*.h' docs/sluice.schema.json || { echo "generated files differ from their sources: run make generate and commit" >&2; exit 1; }
 
-.PHONY: setup-demo setup-test setup-kernels setup-e2e
+.PHONY: setup-check setup-demo setup-test setup-kernels setup-e2e
+setup-check:
+	@tools/setup.sh check
 setup-demo:
 	@tools/setup.sh demo
 setup-test:

@@ -45,7 +45,7 @@ func configured(ctx context.Context) (archives, error) {
 	a := parseTargets(out)
 	a.keyring = keyring
 	if a.main == "" {
-		return a, errors.New("apt knows no Debian mirror: kernels come from Debian's packages, and this machine has none configured")
+		return a, errors.New("apt knows no Debian mirror, and kernels come from Debian's packages: run this on Debian, after apt-get update")
 	}
 	return a, nil
 }

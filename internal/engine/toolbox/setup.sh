@@ -2,18 +2,20 @@
 # Installs what the named jobs need from Debian's own packages, and says what to
 # install where it cannot do it.
 #
+#   tools/setup.sh check       git, and the compiler of the eBPF objects: clang-19
 #   tools/setup.sh demo        upx, git
 #   tools/setup.sh kernels     a virtual machine
 #   tools/setup.sh e2e         a container runtime, network plugins and tools, redis
-#   tools/setup.sh test        all that, a C compiler (race detector), qemu-user, clang-19, and real servers
+#   tools/setup.sh test        all that, a C compiler (race detector), qemu-user, and real servers
 #
 # Nothing is asked of apt when everything is there.
 set -eu
 
+want_check='git:git clang-19:clang-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev'
 want_demo='upx:upx-ucl git:git'
 want_kernels='qemu-system-x86_64:qemu-system-x86'
 want_e2e='git:git containerd:containerd runc:runc /usr/lib/cni/host-local:containernetworking-plugins redis-server:redis-server ip:iproute2 iptables:iptables ipset:ipset conntrack:conntrack ethtool:ethtool socat:socat'
-want_test="$want_demo $want_kernels $want_e2e etcd:etcd-server prometheus:prometheus protoc:protobuf-compiler gcc:gcc qemu-aarch64-static:qemu-user-static clang-19:clang-19 clang-format-19:clang-format-19 llvm-strip-19:llvm-19 /usr/include/bpf/bpf_helpers.h:libbpf-dev /usr/include/stdlib.h:libc6-dev"
+want_test="$want_check $want_demo $want_kernels $want_e2e etcd:etcd-server prometheus:prometheus protoc:protobuf-compiler gcc:gcc qemu-aarch64-static:qemu-user-static clang-format-19:clang-format-19"
 
 have() {
 	case $1 in
@@ -41,12 +43,13 @@ backports() {
 
 main() {
 	case ${1:-} in
+	check) want=$want_check ;;
 	demo) want=$want_demo ;;
 	kernels) want=$want_kernels ;;
 	e2e) want=$want_e2e ;;
 	test) want=$want_test ;;
 	*)
-		echo "usage: tools/setup.sh demo|kernels|e2e|test" >&2
+		echo "usage: tools/setup.sh check|demo|kernels|e2e|test" >&2
 		exit 2
 		;;
 	esac
