@@ -105,17 +105,21 @@ type Synced struct {
 	Phase string
 	// What Argo CD says
 	Message string
-	// The gate's verdict, if the sync had one
+	// Commit that was synced
+	Revision string
+	// Verdict of the hooks of this sync; empty if it never came to one
 	Verdict string
 	// Why
 	Reason string
+	// Release that was judged
+	Release string
 	// Synced or OutOfSync
 	Sync string
 	// Healthy, Degraded …
 	Health string
 }
 
-// Sync lets Argo CD sync an application and waits for the verdict. A sync that fails is a value, not an error; one that does not end in time is an error.
+// Sync lets Argo CD sync an application and waits for the verdict. A sync of the same revision that is under way is joined, one of another is waited for. A sync that fails is a value, not an error; one that does not end in time is an error.
 // +cache="never"
 func (m *Sluice) Sync(
 	ctx context.Context,

@@ -3,6 +3,12 @@
 //
 // A sync that fails is a result. An error means that it is not known how the
 // sync ended. Whether a release is good is decided by the application's own hooks.
+//
+// sluice-argo sync (deploy/argocd/operation) goes by the same rules: what it joins,
+// what it waits for, and whose verdict counts. There are two because that one needs
+// the Kubernetes API and Argo CD's own types, and this one has neither: a pipeline
+// has an address and a token of Argo CD, and Dagger reads a Go module from one folder
+// only. testdata/applications.json is the table that holds both to the rules.
 package argocd
 
 import (
@@ -40,12 +46,14 @@ type Application struct{ Name, Namespace string }
 
 // Result is how a sync ended.
 type Result struct {
-	Phase   string // Succeeded, Failed or Error
-	Message string
-	Verdict string // of the gate; empty if there was none
-	Reason  string
-	Sync    string // Synced, OutOfSync
-	Health  string // Healthy, Degraded, …
+	Phase    string // Succeeded, Failed or Error
+	Message  string
+	Revision string // the commit that was synced
+	Verdict  string // of the hooks of this sync; empty if they wrote none
+	Reason   string
+	Release  string // that was judged
+	Sync     string // Synced, OutOfSync
+	Health   string // Healthy, Degraded, …
 }
 
 // Client talks to one Argo CD.
@@ -85,51 +93,77 @@ func New(o Options) (*Client, error) {
 	return &Client{base, strings.TrimSpace(o.Token), o.Every, &http.Client{Transport: t, Timeout: askTimeout}}, nil
 }
 
-// Sync starts a sync to a revision, or to what the application tracks, and
-// waits for its end. The context limits how long.
+// Sync starts a sync to a revision, or to what the application tracks, and waits
+// for its end. A sync of the same revision that is under way is joined; one of
+// another is waited for first. The context limits how long.
 func (c *Client) Sync(ctx context.Context, app Application, revision string) (Result, error) {
 	if app.Name == "" {
 		return Result{}, errors.New("no application: give its name with --app")
 	}
-	before, err := c.look(ctx, app)
+	now, err := c.look(ctx, app)
 	if err != nil {
 		return Result{}, err
 	}
-	body := map[string]any{"name": app.Name}
+	var previous time.Time
+	for asked := false; ; {
+		if !asked {
+			previous = now.previous()
+		}
+		switch {
+		case asked && now.done(previous):
+			return now.result(), nil
+		case asked:
+		case now.busy():
+			asked = now.same(revision)
+		default:
+			if asked, err = c.ask(ctx, app, now, revision); err != nil {
+				return Result{}, err
+			}
+		}
+		if now, err = c.next(ctx, app, now); err != nil {
+			return Result{}, err
+		}
+	}
+}
+
+// ask starts a sync as Argo CD would by itself. It is false if somebody was faster.
+func (c *Client) ask(ctx context.Context, app Application, now state, revision string) (bool, error) {
+	body := map[string]any{"name": app.Name, "strategy": map[string]any{"hook": struct{}{}}}
 	if app.Namespace != "" {
 		body["appNamespace"] = app.Namespace
 	}
 	if revision != "" {
 		body["revision"] = revision
 	}
-	if err := c.do(ctx, http.MethodPost, c.path(app, "/sync"), body, nil); err != nil {
-		return Result{}, fmt.Errorf("starting the sync of %s: %w", app.Name, err)
+	if now.Spec.SyncPolicy.Automated.Prune { // the only part of the policy that Argo CD's server leaves to its callers
+		body["prune"] = true
 	}
-	return c.wait(ctx, app, before)
+	err := c.do(ctx, http.MethodPost, c.path(app, "/sync"), body, nil)
+	var refused *refusedError
+	if errors.As(err, &refused) && strings.Contains(refused.text, "another operation is already in progress") {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("starting the sync of %s: %w", app.Name, err)
+	}
+	return true, nil
 }
 
-// wait looks until an operation has ended that is not the one from before.
-func (c *Client) wait(ctx context.Context, app Application, before state) (Result, error) {
-	last, trouble := before, error(nil)
-	for {
+// next looks again after a while, patiently: Argo CD restarts, too.
+func (c *Client) next(ctx context.Context, app Application, last state) (state, error) {
+	for trouble := error(nil); ; {
 		select {
 		case <-ctx.Done():
-			return Result{}, fmt.Errorf("the sync of %s did not end in time (%s): %w",
+			return last, fmt.Errorf("the sync of %s did not end in time (%s): %w",
 				app.Name, last.describe(), errors.Join(ctx.Err(), trouble))
 		case <-time.After(c.every):
 		}
 		now, err := c.look(ctx, app)
 		var refused *refusedError
-		if errors.As(err, &refused) {
-			return Result{}, err
+		if err == nil || errors.As(err, &refused) {
+			return now, err
 		}
-		if trouble = err; err != nil {
-			continue // Argo CD restarts, too
-		}
-		last = now
-		if op := now.Status.Operation; now.Operation == nil && op.ended() && op.StartedAt != before.Status.Operation.StartedAt {
-			return now.result(), nil
-		}
+		trouble = err
 	}
 }
 

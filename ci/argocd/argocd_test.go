@@ -20,10 +20,11 @@ type server struct {
 	looks   int
 	asked   map[string]any
 	path    string
-	answers []string // of looks after the sync; the last one stays
-	before  string
-	status  int // of the sync
-	broken  int // looks that fail on the way
+	before  []string // answers to looks before the sync was asked for; the last one stays
+	answers []string // and after that
+	status  int      // of the sync
+	faster  int      // syncs that somebody else was faster with
+	broken  int      // looks that fail on the way
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,17 +40,22 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method == http.MethodPost {
 		if s.status != 0 {
-			http.Error(w, `{"message":"another operation is already in progress"}`, s.status)
+			http.Error(w, `{"message":"permission denied"}`, s.status)
 			return
 		}
-		s.path = r.URL.String()
+		if s.faster--; s.faster >= 0 {
+			http.Error(w, `{"message":"error setting app operation: another operation is already in progress"}`, http.StatusBadRequest)
+			return
+		}
+		s.path, s.looks = r.URL.String(), 0
 		_ = json.NewDecoder(r.Body).Decode(&s.asked)
 		_, _ = w.Write([]byte("{}"))
 		return
 	}
 	switch {
 	case s.asked == nil:
-		_, _ = w.Write([]byte(s.before))
+		_, _ = w.Write([]byte(s.before[min(s.looks, len(s.before)-1)]))
+		s.looks++
 	case s.broken > 0:
 		s.broken--
 		http.Error(w, "upstream", http.StatusBadGateway)
@@ -60,11 +66,14 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 const (
-	idle    = `{"status":{"operationState":{"phase":"Succeeded","startedAt":"2026-01-01T00:00:00Z"},"sync":{"status":"Synced"},"health":{"status":"Healthy"}}}`
-	waiting = `{"operation":{"sync":{}},"status":{"operationState":{"phase":"Succeeded","startedAt":"2026-01-01T00:00:00Z"}}}`
-	running = `{"status":{"operationState":{"phase":"Running","message":"waiting for hook shop-gate","startedAt":"2026-01-02T00:00:00Z"}}}`
-	failed  = `{"metadata":{"annotations":{"sluice.dev/verdict":"fail","sluice.dev/reason":"slower"}},
-		"status":{"operationState":{"phase":"Failed","message":"hook failed","startedAt":"2026-01-02T00:00:00Z"},"sync":{"status":"OutOfSync"},"health":{"status":"Healthy"}}}`
+	idle    = `{"spec":{"syncPolicy":{"automated":{"prune":true}}},"status":{"operationState":{"phase":"Succeeded","startedAt":"2026-01-01T00:00:00Z"},"sync":{"status":"Synced"},"health":{"status":"Healthy"}}}`
+	waiting = `{"operation":{"sync":{"revision":"v1.2.0"}},"status":{"operationState":{"phase":"Succeeded","startedAt":"2026-01-01T00:00:00Z"}}}`
+	running = `{"operation":{"sync":{"revision":"v1.2.0"}},"status":{"operationState":{"phase":"Running","message":"waiting for hook shop-gate","startedAt":"2026-01-02T00:00:00Z"}}}`
+	other   = `{"operation":{"sync":{"revision":"v1.1.0"}},"status":{"operationState":{"phase":"Running","message":"of somebody else","startedAt":"2026-01-01T12:00:00Z"}}}`
+	over    = `{"status":{"operationState":{"phase":"Failed","message":"of somebody else","startedAt":"2026-01-01T12:00:00Z"}}}`
+	failed  = `{"metadata":{"annotations":{"sluice.dev/verdict":"fail","sluice.dev/reason":"slower","sluice.dev/release":"1.2.0"}},
+		"status":{"operationState":{"phase":"Failed","message":"hook failed","startedAt":"2026-01-02T00:00:00Z","syncResult":{"revision":"abc"}},
+		"conditions":[{"type":"SluiceVerdict","lastTransitionTime":"2026-01-02T00:00:09Z"}],"sync":{"status":"OutOfSync"},"health":{"status":"Healthy"}}}`
 )
 
 func client(t *testing.T, url, token string) *Client {
@@ -77,21 +86,49 @@ func client(t *testing.T, url, token string) *Client {
 }
 
 func TestASyncIsWaitedFor(t *testing.T) {
-	s := &server{before: idle, answers: []string{idle, waiting, running, running, failed}, broken: 2}
+	s := &server{before: []string{idle}, answers: []string{idle, waiting, running, running, failed}, broken: 2}
 	h := httptest.NewServer(s)
 	defer h.Close()
 	got, err := client(t, h.URL, " good\n").Sync(t.Context(), Application{"shop", "team"}, "v1.2.0")
-	want := Result{Phase: "Failed", Message: "hook failed", Verdict: "fail", Reason: "slower", Sync: "OutOfSync", Health: "Healthy"}
+	want := ended
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
-	if s.asked["revision"] != "v1.2.0" || s.asked["appNamespace"] != "team" || s.path != "/api/v1/applications/shop/sync?appNamespace=team" {
+	if s.asked["revision"] != "v1.2.0" || s.asked["appNamespace"] != "team" || s.asked["prune"] != true || s.path != "/api/v1/applications/shop/sync?appNamespace=team" {
 		t.Errorf("asked %v at %s", s.asked, s.path)
 	}
 }
 
+// ended is what failed says.
+var ended = Result{
+	Phase: "Failed", Message: "hook failed", Revision: "abc", Verdict: "fail", Reason: "slower", Release: "1.2.0", Sync: "OutOfSync", Health: "Healthy",
+}
+
+func TestASyncThatIsUnderWay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		s     *server
+		asked bool
+	}{
+		"is joined if it is of the same revision":         {&server{before: []string{running, running, failed}}, false},
+		"is joined before it was started":                 {&server{before: []string{waiting, idle, running, failed}}, false},
+		"is waited for if it is of another":               {&server{before: []string{other, other, over}, answers: []string{over, running, failed}}, true},
+		"is joined if somebody was faster with the same":  {&server{before: []string{idle, running, failed}, faster: 1}, false},
+		"is waited for if somebody was faster":            {&server{before: []string{idle, other, over}, answers: []string{over, failed}, faster: 1}, true},
+		"is asked for again if nothing is seen of others": {&server{before: []string{idle}, answers: []string{running, failed}, faster: 3}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := httptest.NewServer(tt.s)
+			defer h.Close()
+			got, err := client(t, h.URL, "good").Sync(t.Context(), Application{Name: "shop"}, "v1.2.0")
+			if err != nil || got != ended || (tt.s.asked != nil) != tt.asked {
+				t.Errorf("got %+v, %v, asked for %v", got, err, tt.s.asked)
+			}
+		})
+	}
+}
+
 func TestASyncThatDoesNotEndIsAnError(t *testing.T) {
-	h := httptest.NewServer(&server{before: idle, answers: []string{running}})
+	h := httptest.NewServer(&server{before: []string{idle}, answers: []string{running}})
 	defer h.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -107,11 +144,10 @@ func TestWhatArgoCDRefusesIsSaid(t *testing.T) {
 		token, app string
 		want       string
 	}{
-		"an unknown token":       {&server{before: idle}, "bad", "shop", "argocd account generate-token"},
-		"an unknown application": {&server{before: idle}, "good", "other", `applications "other" not found`},
-		"no application":         {&server{before: idle}, "good", "", "--app"},
-		"no right":               {&server{before: idle, status: http.StatusForbidden}, "good", "shop", "get and sync"},
-		"a sync that runs":       {&server{before: idle, status: http.StatusBadRequest}, "good", "shop", "already in progress"},
+		"an unknown token":       {&server{before: []string{idle}}, "bad", "shop", "argocd account generate-token"},
+		"an unknown application": {&server{before: []string{idle}}, "good", "other", `applications "other" not found`},
+		"no application":         {&server{before: []string{idle}}, "good", "", "--app"},
+		"no right":               {&server{before: []string{idle}, status: http.StatusForbidden}, "good", "shop", "get and sync"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := httptest.NewServer(tt.s)
@@ -142,7 +178,7 @@ func TestOptionsThatCannotWorkSayWhatWould(t *testing.T) {
 }
 
 func TestAnotherWayToAServerWithItsOwnAuthority(t *testing.T) {
-	h := httptest.NewTLSServer(&server{before: idle, answers: []string{failed}})
+	h := httptest.NewTLSServer(&server{before: []string{idle}, answers: []string{failed}})
 	defer h.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Certificate().Raw})
 	c, err := New(Options{

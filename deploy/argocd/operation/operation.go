@@ -1,7 +1,10 @@
 // Package operation asks Argo CD for a sync, and waits for what comes of it: the
 // phase of the operation, and the verdict that the hooks wrote on the Application.
 //
-// It needs no server of Argo CD, only get and patch of the Application.
+// It needs no server of Argo CD, only get and patch of the Application. Where there
+// is only such a server, the Dagger module goes by the same rules (ci/argocd, a Go
+// module of its own that has none of these libraries); one table of Applications in
+// its testdata holds both to them.
 package operation
 
 import (
