@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,7 @@ func (s *Pack) service() sandbox.Service {
 	for k, v := range svc.Env {
 		env = append(env, k+"="+v)
 	}
+	slices.Sort(env) // it is part of the key
 	return sandbox.Service{Args: svc.Args, Env: env, Port: svc.Port, Health: svc.Health, Start: svc.Start.Std()}
 }
 
