@@ -76,7 +76,7 @@ func writeSARIF(file string, err error) error {
 	return cmp.Or(writeErr, f.Close())
 }
 
-// publishOutcome hands the result of a rollout to the steps that follow, and to
+// publishOutcome hands the result of a command to the steps that follow, and to
 // whoever opens the run.
 func publishOutcome(j *actions.Job, name string, o Outcome) error {
 	if j == nil {
@@ -98,16 +98,16 @@ func publishOutcome(j *actions.Job, name string, o Outcome) error {
 }
 
 func imageDigest(o Outcome) string {
-	if o.Record == nil {
-		return ""
+	if o.Image == "" && o.Record != nil {
+		return o.Record.Image
 	}
-	return o.Record.Image
+	return o.Image
 }
 
 // summary is the outcome in Markdown.
 func summary(name string, o Outcome) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s %s %s\n\n", actions.Cell(name), actions.Cell(o.Version), cmp.Or(o.Outcome, "not rolled out"))
+	fmt.Fprintf(&b, "### %s %s %s\n\n", actions.Cell(name), actions.Cell(o.Version), cmp.Or(o.Outcome, o.said, "not rolled out"))
 	if text := cmp.Or(o.Reason, o.Error); text != "" {
 		fmt.Fprintf(&b, "%s\n\n", actions.Cell(text))
 	}

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-cd/sluice/internal/actions"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/pipeline"
+	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
@@ -55,7 +59,7 @@ The exit status is the verdict.`,
 			} else {
 				printVerdict(cmd, v)
 			}
-			if err != nil || v.Outcome == gate.Pass {
+			if err = errors.Join(err, publishOutcome(actions.New(os.Getenv, os.Stderr), rec.Record.Name, replayed(v, rec.Record))); err != nil || v.Outcome == gate.Pass {
 				return err
 			}
 			return verdictError{v, rec.Record.Version}
@@ -68,6 +72,14 @@ The exit status is the verdict.`,
 	cmd.Flags().IntVar(&id, "rollout", 0, "number of the rollout in the ledger (default: the newest)")
 	cmd.Flags().BoolVar(&asConfigured, "as-configured", false, "judge by the settings in the file instead of those recorded")
 	return cmd
+}
+
+// replayed is what a verdict on a recorded rollout says to a workflow: the rollout
+// itself is long over.
+func replayed(v gate.Verdict, rec release.Record) Outcome {
+	return Outcome{
+		Version: rec.Version, Verdict: v.Outcome.String(), Reason: v.Reason, Image: rec.Image, said: "gate: " + v.Outcome.String(),
+	}
 }
 
 func printVerdict(cmd *cobra.Command, v gate.Verdict) {

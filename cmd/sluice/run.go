@@ -81,7 +81,7 @@ func rolloutCommand(o *options, e *executor, steps func(pipeline.Job) ([]pipelin
 				return err
 			}
 			runErr := pipeline.Run(cmd.Context(), list, p.event)
-			return finish(cmd.OutOrStdout(), j, p, rollout, asJSON, runErr)
+			return finish(cmd.OutOrStdout(), j, pipeline.ImageDigest(list), p, rollout, asJSON, runErr)
 		},
 	}
 	o.addFile(cmd)
@@ -101,16 +101,17 @@ type Outcome struct {
 	Trigger string           `json:"trigger"`
 	Reason  string           `json:"reason,omitempty"`
 	Error   string           `json:"error,omitempty"`
+	Image   string           `json:"image,omitempty"` // digest of the index, as soon as there is one
 	Record  *release.Record  `json:"record,omitempty"`
 	Steps   []pipeline.Event `json:"steps"`
+
+	said string // of what is no rollout: the headline
 }
 
 // finish prints what a rollout came to.
-func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSON bool, runErr error) error {
-	out := Outcome{Version: j.Version, Steps: p.Events, Record: r.Record}
-	if rec := r.Record; rec != nil {
-		out.Outcome, out.Verdict, out.Trigger, out.Reason = string(rec.Outcome), rec.Verdict, string(rec.Trigger), rec.Reason
-	}
+func finish(w io.Writer, j pipeline.Job, image string, p *progress, r *pipeline.Rollout, asJSON bool, runErr error) error {
+	out := recorded(r.Record, p.Events)
+	out.Version, out.Image = j.Version, cmp.Or(out.Image, image)
 	if r.Serving {
 		out.Reason = j.Version + " serves already"
 	}
@@ -128,6 +129,16 @@ func finish(w io.Writer, j pipeline.Job, p *progress, r *pipeline.Rollout, asJSO
 		fmt.Fprintf(w, "%s %s serves already\n", j.Config.Name, j.Version)
 	}
 	return runErr
+}
+
+// recorded is the outcome of a rollout as the ledger has it; rec may be nil.
+func recorded(rec *release.Record, steps []pipeline.Event) Outcome {
+	out := Outcome{Steps: steps, Record: rec}
+	if rec != nil {
+		out.Version, out.Image = rec.Version, rec.Image
+		out.Outcome, out.Verdict, out.Trigger, out.Reason = string(rec.Outcome), rec.Verdict, string(rec.Trigger), rec.Reason
+	}
+	return out
 }
 
 // because is why a release was not promoted, in a few words.
@@ -163,8 +174,32 @@ func printJSON(w io.Writer, v any) error {
 func publishCommand() *cobra.Command {
 	cmd := stepCommand("publish", "Make a release and publish it: the first half of run")
 	cmd.Example = `  sluice publish --version v1.1.0              into the OCI layout out/oci
+  sluice publish --version v1.1.0 --local      there only, whatever publish.registry says
   sluice publish --version v1.1.0 -o json`
 	return cmd
+}
+
+// stepFlags are what some steps have besides.
+type stepFlags struct{ reproduce, sizes, local bool }
+
+func (f *stepFlags) add(cmd *cobra.Command, name string) {
+	flags := cmd.Flags()
+	if name == "build" || name == "pack" {
+		flags.BoolVar(&f.sizes, "sizes", false, "link everything once more, unstripped, to report what stripping saves")
+	}
+	switch name {
+	case "build":
+		flags.BoolVar(&f.reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
+	case "publish":
+		flags.BoolVar(&f.local, "local", false, "only into the OCI layout of the out folder: send nothing to publish.registry")
+	}
+}
+
+func (f *stepFlags) apply(j *pipeline.Job) {
+	j.Verify, j.Sizes = f.reproduce, f.sizes
+	if f.local {
+		j.Config.Publish.Registry = ""
+	}
 }
 
 // stepCommands are the steps that can be run alone. Each does the ones that it
@@ -189,7 +224,7 @@ func sbomCommand() *cobra.Command {
 
 func stepCommand(name, short string) *cobra.Command {
 	var o options
-	var reproduce, sizes bool
+	var flags stepFlags
 	cmd := &cobra.Command{
 		Use: name, Short: short, Args: cobra.NoArgs,
 		Example: fmt.Sprintf("  sluice %s --version v1.1.0\n  sluice %s --version v1.1.0 -o json", name, name),
@@ -203,35 +238,34 @@ func stepCommand(name, short string) *cobra.Command {
 				return err
 			}
 			p := newProgress(cmd.ErrOrStderr())
-			j.Note, j.Verify, j.Sizes = p.noting(), reproduce, sizes
+			j.Note = p.noting()
+			flags.apply(&j)
 			if err := makeFolder(j.Out); err != nil {
 				return err
 			}
 			steps, _ := pipeline.Until(pipeline.Release(j), name)
-			return runSteps(cmd.Context(), cmd.OutOrStdout(), steps, p, asJSON)
+			return runSteps(cmd.Context(), cmd.OutOrStdout(), j, steps, p, asJSON)
 		},
 	}
 	o.addFile(cmd)
 	o.addVersion(cmd)
 	o.addFormat(cmd)
-	if name == "build" || name == "pack" {
-		cmd.Flags().BoolVar(&sizes, "sizes", false, "link everything once more, unstripped, to report what stripping saves")
-	}
-	if name == "build" {
-		cmd.Flags().BoolVar(&reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
-	}
+	flags.add(cmd, name)
 	return cmd
 }
 
 // runSteps runs steps of the first half; in JSON the last one is printed with
 // what it made.
-func runSteps(ctx context.Context, w io.Writer, steps []pipeline.Step, p *progress, asJSON bool) error {
+func runSteps(ctx context.Context, w io.Writer, j pipeline.Job, steps []pipeline.Step, p *progress, asJSON bool) error {
+	last := steps[len(steps)-1]
 	err := pipeline.Run(ctx, steps, p.event)
+	out := Outcome{Version: j.Version, Image: pipeline.ImageDigest(steps), Steps: p.Events, said: last.String() + ": done"}
+	if err != nil {
+		out.Error, out.said = err.Error(), last.String()+": failed"
+	}
+	err = errors.Join(err, publishOutcome(actions.New(os.Getenv, os.Stderr), j.Config.Name, out))
 	if !asJSON {
-		return errors.Join(printSizes(w, pipeline.Made(steps[len(steps)-1])), err)
+		return errors.Join(printSizes(w, pipeline.Made(last)), err)
 	}
-	if printErr := printJSON(w, map[string]any{"steps": p.Events, "result": pipeline.Made(steps[len(steps)-1])}); printErr != nil {
-		return printErr
-	}
-	return err
+	return errors.Join(printJSON(w, map[string]any{"steps": p.Events, "result": pipeline.Made(last)}), err)
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-cd/sluice/deploy/local"
+	"github.com/sluice-cd/sluice/internal/actions"
 	"github.com/sluice-cd/sluice/internal/pipeline"
 )
 
@@ -44,7 +47,11 @@ In a cluster (deploy.target: kubernetes) it is sluice-argo rollback.`,
 				return err
 			}
 			rec, err := pipeline.Rollback(cmd.Context(), j, to, p.event)
+			told := recorded(rec, p.Events)
 			if err != nil {
+				told.Error, told.said = err.Error(), "rollback: failed"
+			}
+			if err = errors.Join(err, publishOutcome(actions.New(os.Getenv, os.Stderr), cfg.Name, told)); err != nil {
 				return err
 			}
 			if asJSON {

@@ -55,6 +55,17 @@ func Until(steps []Step, name string) ([]Step, bool) {
 	return nil, false
 }
 
+// ImageDigest is the digest of the image index that the steps made; empty as long
+// as they have not.
+func ImageDigest(steps []Step) string {
+	for _, s := range steps {
+		if image, ok := s.(*Image); ok {
+			return image.Digest
+		}
+	}
+	return ""
+}
+
 // Made is what a step of the first half made, for printing.
 func Made(s Step) any {
 	switch s := s.(type) {
