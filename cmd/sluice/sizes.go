@@ -18,10 +18,7 @@ func printSizes(w io.Writer, made any) error {
 		if len(list) == 0 {
 			return nil
 		}
-		fmt.Fprintln(t, "PLATFORM\tUNSTRIPPED\tSTRIPPED\t")
-		for _, b := range list {
-			fmt.Fprintf(t, "%v\t%s\t%s\t\n", b.Platform, mebibytes(b.UnstrippedBytes), mebibytes(b.SizeBytes))
-		}
+		printBinaries(t, list)
 	case []pack.Result:
 		fmt.Fprintln(t, "PLATFORM\tSTRIPPED\tPACKED\tSTART\tPACKED START\tMEMORY\tPACKED MEMORY\t  KEPT")
 		for _, r := range list {
@@ -37,6 +34,21 @@ func printSizes(w io.Writer, made any) error {
 		}
 	}
 	return t.Flush()
+}
+
+// printBinaries has a column for what stripping saves if that was measured.
+func printBinaries(w io.Writer, list []build.Binary) {
+	if list[0].UnstrippedBytes == 0 {
+		fmt.Fprintln(w, "PLATFORM\tSTRIPPED\t")
+		for _, b := range list {
+			fmt.Fprintf(w, "%v\t%s\t\n", b.Platform, mebibytes(b.SizeBytes))
+		}
+		return
+	}
+	fmt.Fprintln(w, "PLATFORM\tUNSTRIPPED\tSTRIPPED\t")
+	for _, b := range list {
+		fmt.Fprintf(w, "%v\t%s\t%s\t\n", b.Platform, mebibytes(b.UnstrippedBytes), mebibytes(b.SizeBytes))
+	}
 }
 
 func mebibytes(n int64) string {
