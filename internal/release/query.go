@@ -54,7 +54,7 @@ func Unfinished(history []Record) []Rollout {
 // Every verdict holds, pass as well as fail, inconclusive, no-data and invalid.
 // It is false if the image or the gate is unknown, if the rollout is not over,
 // was interrupted by an operator ([Operator]) or by the death of sluice
-// ([Death]), was refused before the gate was ever asked, or was forgotten
+// ([Death]), ended before the gate had a verdict, or was forgotten
 // together with all that came before it. It is also false for what was cut off a
 // ledger with a limit, which keeps some hundreds of rollouts.
 func Decided(history []Record, image, gate string) (Record, bool) {
@@ -79,7 +79,7 @@ func (r Record) conclusive() bool {
 	switch {
 	case !r.Finished(), r.Trigger == Operator, r.Trigger == Death:
 		return false
-	case r.Outcome == Refused && r.Verdict == "":
+	case r.Outcome != Promoted && r.Verdict == "":
 		return false
 	}
 	return true

@@ -28,13 +28,14 @@ const (
 	Signature    Trigger = "signature"     // a signature is missing or wrong
 	Crash        Trigger = "crash"         // the version died; on one machine also sluice itself
 	Death        Trigger = "sluice-died"   // sluice died, or its pod was taken away; the version is not to blame
+	Environment  Trigger = "environment"   // what a rollout needs was missing or was changed: rights, objects, weights; the version is not to blame
 	Operator     Trigger = "operator"      // a person asked for it
 )
 
 // The words that a record may hold; verdicts are those of the gate.
 var (
 	outcomes = []Outcome{Promoted, RolledBack, Refused}
-	triggers = []Trigger{"", SLO, HashMismatch, Signature, Crash, Death, Operator}
+	triggers = []Trigger{"", SLO, HashMismatch, Signature, Crash, Death, Environment, Operator}
 	verdicts = []string{"", "inconclusive", "no-data", "pass", "fail", "invalid"}
 )
 

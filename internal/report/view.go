@@ -138,6 +138,8 @@ func because(t release.Trigger) string {
 		return "A process died. "
 	case release.Death:
 		return "Sluice itself died, which says nothing about it. "
+	case release.Environment:
+		return "What the rollout needs was missing or was changed, which says nothing about it. "
 	case release.Operator:
 		return "An operator asked for it. "
 	}

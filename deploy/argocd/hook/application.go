@@ -86,6 +86,11 @@ func (a application) operation() string {
 	return a.Status.OperationState.StartedAt.UTC().Format(time.RFC3339)
 }
 
+// running reports whether a sync is under way.
+func (a application) running() bool {
+	return a.Application != nil && a.Status.OperationState != nil && !a.Status.OperationState.Phase.Completed()
+}
+
 // message is what Argo CD says of the sync.
 func (a application) message() string {
 	if a.Application == nil || a.Status.OperationState == nil || a.Status.OperationState.Message == "" {

@@ -24,6 +24,15 @@ func (h *hook) deployment(ctx context.Context, track string) (*apps.Deployment, 
 	return &d, err
 }
 
+// stableHas reports whether the stable Deployment asks for this image.
+func (h *hook) stableHas(ctx context.Context, image string) (bool, error) {
+	d, err := h.deployment(ctx, "stable")
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && same(imageOf(d, h.service()), image), err
+}
+
 // promoted reports whether the stable Deployment runs this image, and no pod of
 // it another one. Once all of them were available, one that is not just now is no
 // reason to go back.
@@ -153,6 +162,8 @@ func (h *hook) syncfail(ctx context.Context) (Verdict, error) {
 		*v = Verdict{Rollout: v.Rollout, Trigger: release.Crash, Verdict: gate.Fail.String(), Result: v.Result, Image: v.Image}
 		v.Reason = "the gate passed it, but the stable version did not get it: " + h.app.message()
 	case current && v.failed():
+	case current && isOpen: // a first release, which has no verdict
+		*v = Verdict{Rollout: v.Rollout, Trigger: release.Crash, Image: v.Image, Reason: "the first release did not come up: " + h.app.message()}
 	case isOpen:
 		v = &Verdict{Rollout: open.ID, Trigger: release.Death}
 		v.Reason = "no verdict: the hook that judges it ended before it had one (" + h.app.message() + "); that is not the release's fault, it may be released again"

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,7 +105,7 @@ func TestAFailingReleaseIsTakenBackEverywhere(t *testing.T) {
 	t.Run("and is not tried again", func(t *testing.T) {
 		w.t = t
 		w.sync()
-		if v := w.want("presync", 1); !strings.Contains(v.Reason, "decided before, in rollout 1") {
+		if v := w.want("presync", 1); !strings.Contains(v.Reason, "decided before, in rollout 1") || v.Rollout != 1 {
 			t.Error(v.Sentence())
 		}
 		w.want("sync", 1)
@@ -123,6 +124,43 @@ func TestAFailingReleaseIsTakenBackEverywhere(t *testing.T) {
 		}
 		w.want("presync", 0)
 		w.want("sync", 0)
+	})
+}
+
+// TestSettingsThatChangeDuringARolloutChangeNothingOfItsEnd: hooks read them anew,
+// each in its own pod.
+func TestSettingsThatChangeDuringARolloutChangeNothingOfItsEnd(t *testing.T) {
+	t.Run("promoted", func(t *testing.T) {
+		w := newYard(t, "")
+		w.want("sync", 0)
+		w.s.Config.Deploy.Canary.Deadline *= 2
+		w.image("stable", ref("1.1.0"))
+		w.want("postsync", 0)
+		if r := w.last(); r.Outcome != release.Promoted || r.Verdict != "pass" {
+			t.Errorf("recorded as %+v", r)
+		}
+	})
+	t.Run("taken back", func(t *testing.T) {
+		w := newYard(t, "")
+		w.set(func() { w.behave = failing })
+		w.want("sync", 1)
+		w.s.Config.Deploy.Canary.Deadline *= 2
+		w.want("syncfail", 0)
+		if r := w.last(); r.Outcome != release.RolledBack || r.Verdict != "fail" || r.Trigger != release.SLO {
+			t.Errorf("recorded as %+v", r)
+		}
+		if subject, _ := w.head(); subject != "revert: shop 1.1.0 (fail)" {
+			t.Errorf("git: %q", subject)
+		}
+	})
+	t.Run("judged anew by a gate that begins under them", func(t *testing.T) {
+		w := newYard(t, "")
+		w.spawn("sync", "shop-gate-0").signal(t, syscall.SIGKILL, "canary  10 %")
+		w.s.Config.Deploy.Canary.Deadline *= 2
+		w.want("sync", 0)
+		if r := w.records(); len(r) != 2 || r[0].Trigger != release.Death || r[1].Finished() || r[1].Gate != w.s.gateDigest() {
+			t.Errorf("records %+v", r)
+		}
 	})
 }
 

@@ -42,11 +42,11 @@ func (h *hook) labels() map[string]string {
 	return map[string]string{"app.kubernetes.io/managed-by": k8s.Manager, "app.kubernetes.io/part-of": h.service()}
 }
 
-// found reads the verdict that an earlier hook left for this very release under
-// this very gate; nil if there is none.
+// found reads the verdict that an earlier hook left for this very release; nil if
+// there is none.
 func (h *hook) found(ctx context.Context) (*Verdict, error) {
 	v, err := h.lastVerdict(ctx)
-	if v != nil && (!same(v.Image, h.Image) || v.Gate != h.gateDigest()) {
+	if v != nil && !same(v.Image, h.Image) {
 		return nil, err
 	}
 	return v, err

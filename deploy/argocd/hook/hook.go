@@ -17,9 +17,11 @@
 // A release that was refused or that did not pass is reverted whatever its
 // verdict: inconclusive, no-data and invalid leave it unproven just as fail does,
 // and git must not ask for what the cluster does not run. The message of the
-// commit says which it was. Nothing is reverted when a hook could not do its work
-// at all (no permission, no connection, objects missing or somebody else's, bad
-// settings): that says nothing of the release, and is said instead.
+// commit says which it was. A rollout that began and could not be carried out is
+// reverted, too, and has no verdict, so that the same image may be released again.
+// Nothing is reverted when a hook could not do its work before that (no permission,
+// no connection, a daemon that cannot be asked, objects missing or somebody else's,
+// bad settings): that says nothing of the release, and is said instead.
 package hook
 
 import (
@@ -119,6 +121,9 @@ func (h *hook) run(ctx context.Context) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.limit())
 	defer cancel()
 	ctx, err := h.prepare(ctx)
+	if err := h.checkNamespace(); err != nil {
+		return Verdict{}, err // nothing of ours is there, not even for syncfail
+	}
 	if err != nil && h.name != "syncfail" {
 		return Verdict{}, err
 	}
@@ -152,6 +157,21 @@ func (h *hook) prepare(ctx context.Context) (context.Context, error) {
 		return ctx, err
 	}
 	return h.enter(ctx)
+}
+
+// checkNamespace refuses settings that speak of another place than the
+// Application.
+func (h *hook) checkNamespace() error {
+	if h.app.Application == nil {
+		return nil
+	}
+	if to := h.app.Spec.Destination.Namespace; to != "" && to != h.namespace() {
+		return &SettingsError{
+			What:   fmt.Sprintf("deploy.kubernetes.namespace is %s, the Application %s deploys into %s", h.namespace(), h.App, to),
+			Advice: "make sluice.yaml and spec.destination.namespace of the Application say the same, and render the manifests again",
+		}
+	}
+	return nil
 }
 
 // close lets go of everything.

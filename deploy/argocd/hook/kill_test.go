@@ -122,12 +122,17 @@ func TestAResumedRolloutThatCannotGoOnIsNoPass(t *testing.T) {
 	w.patch(w.route(), map[string]any{"spec": map[string]any{"rules": []any{map[string]any{"backendRefs": []any{
 		map[string]any{"name": "shop-stable", "port": 80, "weight": 7}, map[string]any{"name": "shop-canary", "port": 80, "weight": 3},
 	}}}}})
-	if code := gate.end(t); code != 5 {
-		t.Errorf("it ends with %d, want 5", code)
+	if code := gate.end(t); code != 1 {
+		t.Errorf("it ends with %d, want 1", code)
 	}
-	w.said("invalid", "could not be carried out")
+	w.said("rolled-back", "could not be carried out")
 	w.want("syncfail", 0)
 	w.atRest()
+	if r := w.last(); r.Outcome != release.RolledBack || r.Trigger != release.Environment || r.Verdict != "" {
+		t.Errorf("recorded as %+v", r)
+	}
+	w.sync()
+	w.want("presync", 0) // the release is not to blame
 }
 
 func TestSyncFailPutsGitRightTheNextTime(t *testing.T) {

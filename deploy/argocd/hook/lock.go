@@ -46,7 +46,7 @@ func (e *LockError) Temporary() bool { return true }
 
 // Hint says who to wait for.
 func (e *LockError) Hint() string {
-	return fmt.Sprintf("another hook of this service runs in pod %s; kubectl get lease shows since when", e.Holder)
+	return e.Holder + " is at work on this service; kubectl describe lease shows since when"
 }
 
 // enter takes the lock, waiting for who holds it. The context that it returns
@@ -143,7 +143,11 @@ func (l *lock) written(old *coordination.Lease) *coordination.Lease {
 	if old != nil {
 		lease.ObjectMeta = old.ObjectMeta
 	}
-	lease.Spec = coordination.LeaseSpec{HolderIdentity: &l.holder, LeaseDurationSeconds: &life, AcquireTime: &now, RenewTime: &now}
+	since := &now
+	if old != nil && old.Spec.AcquireTime != nil && old.Spec.HolderIdentity != nil && *old.Spec.HolderIdentity == l.holder {
+		since = old.Spec.AcquireTime
+	}
+	lease.Spec = coordination.LeaseSpec{HolderIdentity: &l.holder, LeaseDurationSeconds: &life, AcquireTime: since, RenewTime: &now}
 	return lease
 }
 

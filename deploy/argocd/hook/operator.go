@@ -63,18 +63,26 @@ func Rollback(ctx context.Context, s Settings, cfg *rest.Config, o RollbackOptio
 		return Verdict{}, err
 	}
 	for _, open := range release.Unfinished(records) {
-		if open.Operator == "" {
-			return h.takeBackNow(ctx, open, o.Operator, o.DryRun)
+		if open.Operator != "" {
+			continue
 		}
+		passed, err := h.stableHas(ctx, open.Image)
+		if err != nil {
+			return Verdict{}, err
+		}
+		if passed {
+			return h.afterThePass(ctx, open, records, o)
+		}
+		return h.takeBackNow(ctx, open, o.Operator, o.DryRun)
 	}
-	if n := len(records); n > 0 && !o.Serving && records[n-1].Trigger == release.Operator && records[n-1].Rollout.Operator == "" {
+	if n := len(records); n > 0 && !o.Serving && records[n-1].Trigger == release.Operator {
 		return h.takenBack(ctx, records[n-1], o.DryRun)
 	}
 	return h.goBack(ctx, records, o.Operator, o.DryRun)
 }
 
 // takenBack makes sure that git says what the ledger says: the newest release was
-// taken back by hand.
+// taken back by hand, on its way or when it served.
 func (h *hook) takenBack(ctx context.Context, r release.Record, dryRun bool) (Verdict, error) {
 	h.Image = r.Image
 	v := Verdict{Rollout: r.ID, Trigger: release.Operator, Reason: r.Reason}
@@ -84,6 +92,11 @@ func (h *hook) takenBack(ctx context.Context, r release.Record, dryRun bool) (Ve
 	}
 	if left != nil && left.Rollout == r.ID {
 		v.Revision = left.Revision
+	}
+	if r.Rollout.Operator != "" { // git was put right before the ledger had it
+		v = h.complete(v, nil)
+		v.Hint = "to take back the version that serves now, too: --serving"
+		return v, nil
 	}
 	v = h.complete(v, nil)
 	v.Hint = "to take back the version that serves, too: --serving"
@@ -95,14 +108,29 @@ func (h *hook) takenBack(ctx context.Context, r release.Record, dryRun bool) (Ve
 	return v, errors.Join(err, h.tell(ctx, v))
 }
 
+// afterThePass goes back from a release that the stable version has, and whose
+// books nobody is going to close because its sync was ended by hand.
+func (h *hook) afterThePass(ctx context.Context, open release.Rollout, records []release.Record, o RollbackOptions) (Verdict, error) {
+	if h.app.running() {
+		return Verdict{}, fmt.Errorf("the gate has passed %s and the stable version gets it already: wait for the end of the sync, then roll back", open.Version)
+	}
+	if o.DryRun {
+		return Verdict{Rollout: open.ID, Reason: fmt.Sprintf("would record that %s was promoted, whose sync was ended, and go back to %s", open.Version, open.Previous)}, nil
+	}
+	if err := h.closeForeign(ctx, records, 0); err != nil {
+		return Verdict{}, err
+	}
+	records, err := h.ledger.Records(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return h.goBack(ctx, records, o.Operator, false)
+}
+
 // takeBackNow takes back what is on its way.
 func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator string, dryRun bool) (Verdict, error) {
 	h.Image = open.Image
-	v := h.complete(Verdict{Rollout: open.ID, Trigger: release.Operator, Reason: "taken back by " + operator}, nil)
-	stable, err := h.deployment(ctx, "stable")
-	if err == nil && same(imageOf(stable, h.service()), open.Image) {
-		return v, fmt.Errorf("the gate has passed %s and the stable version gets it already: wait for the end of the sync, then roll back", open.Version)
-	}
+	v := h.complete(Verdict{Rollout: open.ID, Gate: open.Gate, Trigger: release.Operator, Reason: "taken back by " + operator}, nil)
 	if dryRun {
 		v.Reason = fmt.Sprintf("would take %s %s back: traffic to %s, canary to zero, revert commit", open.Name, open.Version, open.Previous)
 		return v, nil
@@ -125,7 +153,7 @@ func (h *hook) takeBackNow(ctx context.Context, open release.Rollout, operator s
 	}
 	h.happened("traffic to the stable version, canary to zero after %v", h.now().Sub(begin).Round(time.Millisecond))
 	v.Result = &release.Result{Timeline: release.Timeline{Verdict: begin, Traffic: h.now()}}
-	v, err = h.takeBack(ctx, open, true, v, nil)
+	v, err := h.takeBack(ctx, open, true, v, nil)
 	return v, errors.Join(err, h.tell(ctx, v))
 }
 
@@ -141,6 +169,9 @@ func (h *hook) goBack(ctx context.Context, records []release.Record, operator st
 		return Verdict{}, fmt.Errorf("there is no version before %s to go back to", now.Version)
 	}
 	bad, good := h.app.syncedAt(now), h.app.syncedAt(before)
+	if bad == "" || bad == good { // its sync was ended by hand, and is not in the history
+		bad = h.app.revision()
+	}
 	h.Image = now.Image
 	v := h.complete(Verdict{Trigger: release.Operator, Reason: fmt.Sprintf("%s taken back by %s, %s serves again", now.Version, operator, before.Version), Revision: bad}, nil)
 	if bad == "" || good == "" {

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/gitops"
 	"github.com/sluice-cd/sluice/internal/release"
-	"github.com/sluice-cd/sluice/internal/wire"
 )
 
 // presync asks whether the release may get traffic at all, before anything of it
@@ -37,6 +35,9 @@ func (h *hook) presync(ctx context.Context) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if r, ok := release.Decided(records, h.Image, h.gateDigest()); ok && r.Outcome != release.Promoted {
+		if err := h.closeForeign(ctx, records, 0); err != nil {
+			return Verdict{}, err
+		}
 		return h.refuse(ctx, again(r))
 	}
 	evidence, v, err := h.admitted(ctx, running(records))
@@ -44,9 +45,13 @@ func (h *hook) presync(ctx context.Context) (Verdict, error) {
 		return h.refused(ctx, v, err, records)
 	}
 	if !first {
-		if why, err := h.untrusted(ctx, evidence.Object); err != nil || why != "" {
-			v.Verdict, v.Reason = gate.Invalid.String(), why
-			return h.refused(ctx, v, err, records)
+		if err := h.checkProbes(ctx, evidence.Object); err != nil {
+			var untrusted *UntrustedError
+			if !errors.As(err, &untrusted) {
+				return v, err
+			}
+			v.Verdict, v.Reason = gate.Invalid.String(), untrusted.Error()
+			return h.refused(ctx, v, nil, records)
 		}
 	}
 	v.Reason = "admitted: signatures, attestations and rules hold"
@@ -56,30 +61,19 @@ func (h *hook) presync(ctx context.Context) (Verdict, error) {
 }
 
 // openOrFirst opens the target. It returns true for the first release of all,
-// whose objects are not there yet.
+// whose objects are not there yet, or whose pods never served: there is nothing to
+// compare it with.
 func (h *hook) openOrFirst(ctx context.Context, records []release.Record) (first bool, err error) {
-	if err := h.checkNamespace(); err != nil {
+	err = h.open(ctx)
+	if _, served := release.Running(records); served {
 		return false, err
 	}
-	err = h.open(ctx)
 	var absent *k8s.AbsentError
-	_, served := release.Running(records)
-	if errors.As(err, &absent) && absent.First && !served {
+	var none *k8s.NoEndpointsError
+	if errors.As(err, &absent) && absent.First || errors.As(err, &none) {
 		return true, nil
 	}
 	return false, err
-}
-
-// checkNamespace refuses settings that speak of another place than the
-// Application.
-func (h *hook) checkNamespace() error {
-	if to := h.app.Spec.Destination.Namespace; to != "" && to != h.namespace() {
-		return &SettingsError{
-			What:   fmt.Sprintf("deploy.kubernetes.namespace is %s, the Application %s deploys into %s", h.namespace(), h.App, to),
-			Advice: "make sluice.yaml and spec.destination.namespace of the Application say the same, and render the manifests again",
-		}
-	}
-	return nil
 }
 
 // serves says why there is nothing to roll out; "" if there is.
@@ -172,7 +166,7 @@ func (h *hook) checkTarget(ctx context.Context) error {
 
 // again is a verdict that was given before.
 func again(r release.Record) Verdict {
-	v := Verdict{Verdict: r.Verdict, Trigger: r.Trigger, Reason: fmt.Sprintf("decided before, in rollout %d: %s", r.ID, r.Reason)}
+	v := Verdict{Rollout: r.ID, Verdict: r.Verdict, Trigger: r.Trigger, Reason: fmt.Sprintf("decided before, in rollout %d: %s", r.ID, r.Reason)}
 	v.Hint = "a verdict holds for this image under this gate; release a fixed image, or have it judged anew: sluice-argo forget " + fmt.Sprint(r.ID)
 	if v.Verdict == "" {
 		v.Verdict = gate.Invalid.String()
@@ -208,49 +202,4 @@ func (h *hook) refused(ctx context.Context, v Verdict, err error, records []rele
 		return v, err
 	}
 	return h.refuse(ctx, v)
-}
-
-// untrusted says why the daemons of the nodes cannot measure; "" if they can.
-func (h *hook) untrusted(ctx context.Context, object string) (string, error) {
-	p := h.Config.Deploy.Kubernetes.Probe
-	probes, err := k8s.Probes(ctx, h.rest, p.Namespace, p.Port)
-	if err != nil {
-		return "", err
-	}
-	nodes, err := h.target.Nodes(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, node := range nodes {
-		i := slices.IndexFunc(probes, func(p k8s.Probe) bool { return p.Node == node })
-		if i < 0 {
-			return fmt.Sprintf("no probe runs on node %s (DaemonSet sluice-probe in namespace %s)", node, p.Namespace), nil
-		}
-		if why := fault(ctx, probes[i], object); why != "" {
-			return fmt.Sprintf("the probe on node %s %s", node, why), nil
-		}
-	}
-	return "", nil
-}
-
-// fault is what is wrong with one daemon.
-func fault(ctx context.Context, p k8s.Probe, object string) string {
-	if !p.Ready || p.Target == "" {
-		return "is not ready"
-	}
-	c, err := wire.Dial(p.Target, wire.Config{})
-	if err != nil {
-		return err.Error()
-	}
-	defer c.Close()
-	s, err := c.Snapshot(ctx)
-	switch {
-	case err != nil:
-		return fmt.Sprintf("does not answer: %v", err)
-	case s.Mismatch != "":
-		return "is not the one that was signed: " + s.Mismatch
-	case object != "" && string(s.Loaded.Digest) != object:
-		return fmt.Sprintf("has loaded object %.19s, the release names %.19s", s.Loaded.Digest, object)
-	}
-	return ""
 }

@@ -29,7 +29,7 @@ func (h *hook) roll(ctx context.Context, plan canary.Plan, object string) (canar
 	h.happened("the canary is ready")
 	src, err := h.source(ctx, object)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || exitCode(err) == exitTransient {
 			return canary.Result{}, err
 		}
 		return ended(gate.Invalid, canary.None, fmt.Sprintf("measuring: %v", err)), h.target.Isolate()
@@ -81,6 +81,9 @@ func (h *hook) headerStep(ctx context.Context, src canary.Source, least time.Dur
 			bad.Looks, bad.Timeline = r.Looks, canary.Timeline{Verdict: h.now()}
 			return bad, true, nil
 		default:
+		}
+		if err != nil && exitCode(err) == exitTransient {
+			return r, true, err
 		}
 		if err != nil {
 			return ended(gate.Invalid, canary.None, fmt.Sprintf("measuring: %v", err)), true, nil

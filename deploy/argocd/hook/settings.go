@@ -108,8 +108,15 @@ func Fetch(ctx context.Context, cfg *rest.Config, from, dir string) (Settings, e
 			return s, fmt.Errorf("putting the settings down: %w", err)
 		}
 	}
+	if m.Data["sluice.yaml"] == "" {
+		return s, &SettingsError{What: fmt.Sprintf("ConfigMap %s has no sluice.yaml", from), Advice: applySetup}
+	}
 	s, err = Load(dir)
 	s.Git, s.Etcd = podGit, podEtcd
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		wrong.File = "ConfigMap " + from + ": sluice.yaml" // not where it was put down
+	}
 	return s, err
 }
 

@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/sign/signtest"
 )
 
@@ -44,6 +46,34 @@ func TestSettingsComeFromWhereNoCommitReaches(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestWhatIsWrongWithSettingsIsSaidOfTheConfigMap(t *testing.T) {
+	w := newYard(t, "")
+	from := object{configMaps, w.s.namespace() + "-argocd", w.s.namespace() + "-shop-sluice"}
+	w.patch(from, map[string]any{"data": map[string]string{"sluice.yaml": "name: shop\ndeploy: {canary: {block: fast}}\n"}})
+	_, err := Fetch(t.Context(), w.cfg, from.namespace+"/"+from.name, t.TempDir())
+	place := "ConfigMap " + from.namespace + "/" + from.name
+	if err == nil || !strings.Contains(err.Error(), place+": sluice.yaml:2: deploy.canary.block") {
+		t.Errorf("got %v", err)
+	}
+	w.patch(from, map[string]any{"data": map[string]any{"sluice.yaml": nil}})
+	if _, err := Fetch(t.Context(), w.cfg, from.namespace+"/"+from.name, t.TempDir()); err == nil || !strings.Contains(err.Error(), place+" has no sluice.yaml") {
+		t.Errorf("without sluice.yaml: %v", err)
+	}
+}
+
+func TestWhoRenewsTheLockHasHeldItSinceHeTookIt(t *testing.T) {
+	l := &lock{h: &hook{now: time.Now, Settings: Settings{Config: &config.Config{Name: "shop"}}}, holder: "shop-gate-1"}
+	taken := l.written(nil)
+	time.Sleep(time.Millisecond)
+	if renewed := l.written(taken); !renewed.Spec.AcquireTime.Equal(taken.Spec.AcquireTime) || renewed.Spec.RenewTime.Equal(taken.Spec.RenewTime) {
+		t.Errorf("renewed: %+v", renewed.Spec)
+	}
+	next := &lock{h: l.h, holder: "shop-gate-2"}
+	if over := next.written(taken); over.Spec.AcquireTime.Equal(taken.Spec.AcquireTime) {
+		t.Error("who takes it over has held it as long as the one before")
 	}
 }
 

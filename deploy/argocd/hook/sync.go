@@ -38,10 +38,13 @@ func (h *hook) rollOut(ctx context.Context) (Verdict, error) {
 	if why := h.serves(records, first); why != "" {
 		return h.nothing(ctx, why, nil)
 	}
-	if _, canary := h.images(); !first && !same(canary, h.Image) {
-		return Verdict{}, h.otherImage("canary", canary)
+	if !first {
+		if _, canary := h.target.Images(); !same(canary, h.Image) {
+			return Verdict{}, h.otherImage("canary", canary)
+		}
 	}
 	open, resumed := h.unfinished(records)
+	resumed = resumed && open.Gate == h.gateDigest() // under other settings it is judged anew
 	if resumed {
 		if v, err := h.found(ctx); err != nil || v != nil && v.Rollout == open.ID {
 			return h.sticky(v, err)
@@ -52,6 +55,9 @@ func (h *hook) rollOut(ctx context.Context) (Verdict, error) {
 	evidence, v, err := h.admitted(ctx, running(records))
 	if err != nil || v.failed() {
 		return h.refused(ctx, v, err, records)
+	}
+	if !resumed {
+		open = release.Rollout{}
 	}
 	if err := h.closeForeign(ctx, records, open.ID); err != nil {
 		return Verdict{}, err
@@ -97,7 +103,7 @@ func running(records []release.Record) string {
 func (h *hook) unfinished(records []release.Record) (release.Rollout, bool) {
 	open := release.Unfinished(records)
 	i := slices.IndexFunc(open, func(r release.Rollout) bool {
-		return r.Operator == "" && same(r.Image, h.Image) && r.Gate == h.gateDigest()
+		return r.Operator == "" && same(r.Image, h.Image)
 	})
 	if i < 0 {
 		return release.Rollout{}, false
@@ -116,7 +122,11 @@ func (h *hook) closeForeign(ctx context.Context, records []release.Record, but i
 		if err != nil {
 			return err
 		}
-		if err := h.finish(ctx, r.ID, h.endOf(r, left)); err != nil {
+		end, err := h.endOf(ctx, r, left)
+		if err != nil {
+			return err
+		}
+		if err := h.finish(ctx, r.ID, end); err != nil {
 			return err
 		}
 	}
@@ -124,29 +134,25 @@ func (h *hook) closeForeign(ctx context.Context, records []release.Record, but i
 }
 
 // endOf is how a rollout ended that nobody closed, from what was left of it.
-func (h *hook) endOf(r release.Rollout, left *Verdict) release.Result {
+func (h *hook) endOf(ctx context.Context, r release.Rollout, left *Verdict) (release.Result, error) {
 	const note = "the sync ended without closing it; the next one did"
-	if stable, _ := h.images(); same(stable, r.Image) {
+	stable, err := h.stableHas(ctx, r.Image)
+	if err != nil {
+		return release.Result{}, err
+	}
+	if stable {
 		end := release.Result{Outcome: release.Promoted, Ended: h.now(), Reason: "the stable version runs it; " + note}
 		if left != nil && left.Rollout == r.ID {
 			end.Verdict = left.Verdict
 		}
-		return end
+		return end, nil
 	}
 	if left != nil && left.Rollout == r.ID && left.failed() && left.Result != nil {
 		end := *left.Result
 		end.Ended = h.now()
-		return end
+		return end, nil
 	}
-	return release.Result{Outcome: release.RolledBack, Trigger: release.Death, Ended: h.now(), Reason: note}
-}
-
-// images are those of the two Deployments; empty before the first release.
-func (h *hook) images() (stable, canary string) {
-	if h.target == nil {
-		return "", ""
-	}
-	return h.target.Images()
+	return release.Result{Outcome: release.RolledBack, Trigger: release.Death, Ended: h.now(), Reason: note}, nil
 }
 
 // judge runs the plan. What an earlier run left is put to rest first, and its
@@ -177,12 +183,23 @@ func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (V
 		looks, traffic := result.Looks, result.Timeline.Traffic
 		bad, ok := notReady(err, h.now())
 		if !ok {
-			bad = ended(gate.Invalid, canary.None, fmt.Sprintf("the rollout could not be carried out: %v", err))
+			return h.givenUp(ctx, open, err)
 		}
 		result = bad
 		result.Looks, result.Timeline.Traffic = looks, traffic
 	}
 	return h.decided(ctx, open, plan, result)
+}
+
+// givenUp ends a rollout that could not be carried out. That says nothing of the
+// release: it is taken back, and may be released again.
+func (h *hook) givenUp(ctx context.Context, open release.Rollout, err error) (Verdict, error) {
+	v := h.complete(Verdict{
+		Rollout: open.ID, Trigger: release.Environment, Reason: fmt.Sprintf("the rollout could not be carried out: %v", err),
+		Hint: cmp.Or(hintOf(err), "the release is not to blame: commit it again when this is mended"),
+	}, nil)
+	h.say("%s", v.Reason)
+	return h.handOver(ctx, handover{Verdict: &v})
 }
 
 func ended(o gate.Outcome, t canary.Trigger, reason string) canary.Result {
@@ -223,17 +240,23 @@ func (h *hook) decided(ctx context.Context, open release.Rollout, plan canary.Pl
 		result.Reason = r.Verdict.Reason
 	}
 	h.say("%s: %s", v.Word(), v.Reason)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
-	defer cancel()
-	err := h.leave(ctx, handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
+	return h.handOver(ctx, handover{Verdict: &v, Looks: r.Looks, Recording: &verdict.Recording{
 		Record: release.Record{Rollout: open, Result: result}, Verdict: r.Verdict, Gate: verdict.Gate(h.Config.Deploy.Gate),
 		Plan: plan, Timeline: r.Timeline, Events: h.notes,
 	}})
+}
+
+// handOver leaves the end of a rollout to the hooks that follow, although time may
+// be up. If a person has taken the rollout back meanwhile, his word is the end.
+func (h *hook) handOver(ctx context.Context, o handover) (Verdict, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+	defer cancel()
+	err := h.leave(ctx, o)
 	var taken *takenBackError
 	if errors.As(err, &taken) {
 		return taken.Verdict, nil
 	}
-	return v, err
+	return *o.Verdict, err
 }
 
 // notReady turns a canary that does not come up into a verdict; ok is false for

@@ -186,7 +186,7 @@ func hintOf(err error) string {
 func (h *hook) complete(v Verdict, err error) Verdict {
 	v.Hook, v.Service, v.At = h.name, h.service(), h.now().UTC()
 	v.Image, v.Release = cmp.Or(v.Image, h.Image), cmp.Or(v.Release, versionOf(h.Image))
-	v.Revision, v.Gate, v.Operation = cmp.Or(v.Revision, h.app.revision()), h.gateDigest(), h.app.operation()
+	v.Revision, v.Gate, v.Operation = cmp.Or(v.Revision, h.app.revision()), cmp.Or(v.Gate, h.gateDigest()), h.app.operation()
 	if err == nil {
 		return v
 	}
@@ -208,7 +208,7 @@ func (h *hook) tell(ctx context.Context, v Verdict) error {
 	if err := v.terminate(h.Termination); err != nil {
 		h.say("%v", err)
 	}
-	if v.idle || v.cause != nil && exitCode(v.cause) == exitInterrupted {
+	if v.idle && v.cause == nil || v.cause != nil && exitCode(v.cause) == exitInterrupted {
 		return nil // neither says anything of the release
 	}
 	errs := []error{h.note(ctx, v), h.event(ctx, v)}
