@@ -34,6 +34,8 @@ func TestWhichVerdictHolds(t *testing.T) {
 		"the version crashed":                       {[]Record{as(1, RolledBack, "fail", Crash)}, image, "g1", 1},
 		"refused by the gate's word":                {[]Record{as(1, Refused, "invalid", Signature)}, image, "g1", 1},
 		"refused before the gate was asked":         {[]Record{as(1, Refused, "", Signature)}, image, "g1", 0},
+		"it ended before the gate had a verdict":    {[]Record{as(1, RolledBack, "", Environment)}, image, "g1", 0},
+		"a first release that did not come up":      {[]Record{as(1, RolledBack, "", Crash)}, image, "g1", 0},
 		"it still runs":                             {[]Record{as(1, "", "", "")}, image, "g1", 0},
 		"an operator interrupted it":                {[]Record{as(1, RolledBack, "", Operator)}, image, "g1", 0},
 		"sluice died":                               {[]Record{as(1, RolledBack, "invalid", Death)}, image, "g1", 0},
