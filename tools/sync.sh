@@ -2,6 +2,10 @@
 # Asks Argo CD for a sync and waits for the verdict. Where there is no kubeconfig,
 # as in a workflow, KUBECONFIG_DATA holds one; it is never on a command line, and
 # its file goes with this script.
+#
+#   CONFIG=FILE         the configuration, if it is not sluice.yaml
+#   REVISION=REVISION   of the GitOps repository; left out: what the Application asks for
+#   SARIF=FILE          for what is wrong, for code scanning
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 if [ -n "${KUBECONFIG_DATA:-}" ]; then

@@ -13,8 +13,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/pipeline"
 )
 
-// findings are the single things that an error is about, each with its place.
-func findings(err error) []actions.Finding {
+// findings are the single things that an error is about, each with its place. What
+// has none of its own is found in the configuration.
+func findings(err error, configuration string) []actions.Finding {
 	var list []actions.Finding
 	var wrong *config.Error
 	var denied *pipeline.DeniedError
@@ -30,10 +31,10 @@ func findings(err error) []actions.Finding {
 		}
 	case errors.As(err, &denied):
 		for _, d := range denied.Denials {
-			list = append(list, actions.Finding{Rule: d.Rule, File: "sluice.yaml", Text: d.Message, Fix: d.Fix})
+			list = append(list, actions.Finding{Rule: d.Rule, File: configuration, Text: d.Message, Fix: d.Fix})
 		}
 	default:
-		list = append(list, actions.Finding{Rule: subject(err), File: "sluice.yaml", Text: err.Error(), Fix: hintOf(err)})
+		list = append(list, actions.Finding{Rule: subject(err), File: configuration, Text: err.Error(), Fix: hintOf(err)})
 	}
 	return list
 }
@@ -53,7 +54,7 @@ func subject(err error) string {
 
 // annotate shows what went wrong where GitHub shows such things.
 func annotate(j *actions.Job, err error) {
-	for _, f := range findings(err) {
+	for _, f := range findings(err, "") {
 		a := actions.Annotation{Level: actions.Error, Title: "sluice: " + f.Rule, Text: f.Text}
 		if f.Line > 0 {
 			a.File, a.Line = f.File, f.Line
@@ -67,12 +68,12 @@ func annotate(j *actions.Job, err error) {
 
 // writeSARIF writes a log for code scanning; no error makes one that closes the
 // alerts of an earlier run.
-func writeSARIF(file string, err error) error {
+func writeSARIF(file, configuration string, err error) error {
 	f, createErr := os.Create(file)
 	if createErr != nil {
 		return fmt.Errorf("writing SARIF: %w", createErr)
 	}
-	writeErr := actions.WriteSARIF(f, version(), findings(err))
+	writeErr := actions.WriteSARIF(f, version(), findings(err, configuration))
 	return cmp.Or(writeErr, f.Close())
 }
 

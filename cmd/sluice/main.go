@@ -38,9 +38,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	if file, _ := root.PersistentFlags().GetString("sarif"); file != "" {
-		err = errors.Join(err, writeSARIF(file, err))
+		err = errors.Join(err, writeSARIF(file, configurationOf(command), err))
 	}
 	if err == nil {
 		return 0
@@ -55,6 +55,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "sluice: hint: %s\n", hint)
 	}
 	return exitCode(ctx, err)
+}
+
+// configurationOf is the file that a command was given with --file.
+func configurationOf(command *cobra.Command) string {
+	if file := command.Flags().Lookup("file"); file != nil && file.Value.String() != "" {
+		return file.Value.String()
+	}
+	return "sluice.yaml"
 }
 
 func rootCommand() *cobra.Command {
