@@ -14,7 +14,7 @@ import (
 // whatever the folder says, with or without the hooks, and so does somebody who
 // syncs a single resource by hand. The API server itself asks these.
 func (s *service) policies() []doc {
-	images, hooks, application := s.imagePolicy(), s.hookPolicy(), s.applicationPolicy()
+	images, hooks, pods, sync, application := s.imagePolicy(), s.hookPolicy(), s.podPolicy(), s.syncPolicy(), s.applicationPolicy()
 	bind := func(p admission.ValidatingAdmissionPolicy, param string) admission.ValidatingAdmissionPolicyBinding {
 		b := admission.ValidatingAdmissionPolicyBinding{
 			TypeMeta: kind("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding"), ObjectMeta: p.ObjectMeta,
@@ -28,19 +28,25 @@ func (s *service) policies() []doc {
 	return []doc{
 		{"The two Deployments get an image only when the hooks have said so, whoever writes it: the canary\none that was admitted, the stable version one that has passed the gate.", images},
 		{"", bind(images, s.name+"-admitted")},
-		{"The account of the hooks is for the hooks, as they were rendered; and what Argo CD applies for\nthis service are its two Deployments and its hooks, and no other pod.", hooks},
+		{"The account of the hooks is for the hooks, as they were rendered, and their names are for nothing else.", hooks},
 		{"", bind(hooks, "")},
+		{"The same for pods: whatever kind of object makes them, only those of a Job have the account of the hooks.", pods},
+		{"", bind(pods, "")},
+		{"What Argo CD writes for this service is what is in base. No other kind of object can come in by a\ncommit, and no pod but those of the two Deployments and the hooks, whatever the AppProject allows.", sync},
+		{"", bind(sync, "")},
 		{"The hooks write their verdict on the Application, and nothing that Argo CD goes by.", application},
 		{"", bind(application, "")},
 	}
 }
 
 func (s *service) policy(name string, spec admission.ValidatingAdmissionPolicySpec) admission.ValidatingAdmissionPolicy {
-	m := s.meta(s.k.Namespace+"-"+s.name+"-"+name, "hook")
+	m := s.meta(s.policyName(name), "hook")
 	m.Namespace = ""
 	spec.FailurePolicy = ptr(admission.Fail)
 	return admission.ValidatingAdmissionPolicy{TypeMeta: kind("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy"), ObjectMeta: m, Spec: spec}
 }
+
+func (s *service) policyName(name string) string { return s.k.Namespace + "-" + s.name + "-" + name }
 
 // in are requests for objects of a namespace.
 func in(namespace string, rules ...admission.NamedRuleWithOperations) *admission.MatchResources {
@@ -70,96 +76,14 @@ func (s *service) imagePolicy() admission.ValidatingAdmissionPolicy {
 			{Name: "may", Expression: fmt.Sprintf("request.name == %s ? [variables.passed] : [variables.passed, variables.admitted]", celText(s.name+"-"+stable))},
 		},
 		Validations: []admission.Validation{{
+			// It would be another image in all but name: a command in it is run by the one that was admitted.
+			Expression: "!has(variables.pod.volumes) || variables.pod.volumes.all(v, !has(v.image))",
+			Message:    "a volume may not be an image, which no hook of a sync has seen",
+		}, {
 			Expression:        "variables.images.all(i, i in variables.before || variables.may.exists(d, d != '' && i.endsWith('@' + d)))",
 			MessageExpression: "request.name + ' may not get ' + variables.images.join(', ') + ': the hooks of a sync have not ' + (" + fmt.Sprintf("request.name == %s", celText(s.name+"-"+stable)) + " ? 'passed' : 'admitted') + ' it'",
 		}},
 	})
-}
-
-// pins is what the hooks of base have in common, or by name.
-type pins struct {
-	arguments, env map[string]string
-	paths, secrets map[string]bool
-}
-
-func (s *service) pins() pins {
-	p := pins{map[string]string{}, map[string]string{}, map[string]bool{}, map[string]bool{}}
-	for _, h := range s.hookList() {
-		p.arguments[s.name+"-"+h.name] = h.argument
-		pod := s.hookPod(h)
-		for _, e := range pod.Containers[0].Env {
-			if e.Name != "SLUICE_IMAGE" && e.ValueFrom == nil {
-				p.env[e.Name] = e.Value
-			}
-		}
-		for _, m := range pod.Containers[0].VolumeMounts {
-			p.paths[m.MountPath] = true
-		}
-		for _, v := range pod.Volumes {
-			if v.Secret != nil {
-				p.secrets[v.Secret.SecretName] = true
-			}
-		}
-	}
-	return p
-}
-
-// hookPolicy compares Jobs that run as the hooks' account with those in base. What
-// is not compared cannot make the program do anything else.
-func (s *service) hookPolicy() admission.ValidatingAdmissionPolicy {
-	p := s.pins()
-	argo := celText("system:serviceaccounts:" + s.a.Namespace)
-	return s.policy("hooks", admission.ValidatingAdmissionPolicySpec{
-		// A Job's pods cannot be changed later.
-		MatchConstraints: in(
-			s.k.Namespace, requests("apps", "v1", "deployments", nil, admission.Create, admission.Update),
-			requests("batch", "v1", "jobs", nil, admission.Create),
-		),
-		Variables: []admission.Variable{
-			{Name: "pod", Expression: "object.spec.template.spec"},
-			{Name: "c", Expression: "variables.pod.containers[0]"},
-			{Name: "hook", Expression: "variables.pod.?serviceAccountName.orValue('') == " + celText(s.account())},
-			{Name: "arguments", Expression: celMap(p.arguments)},
-			{Name: "env", Expression: celMap(p.env)},
-			// Argo CD marks what it applies with the name of the Application, by a label or an annotation.
-			{Name: "label", Expression: "object.metadata.?labels[?'app.kubernetes.io/instance'].orValue('')"},
-			{Name: "note", Expression: "object.metadata.?annotations[?'argocd.argoproj.io/tracking-id'].orValue('')"},
-			{Name: "ours", Expression: fmt.Sprintf("variables.label == %[1]s || variables.note.startsWith(%[1]s + ':') || variables.label + variables.note == ''", celText(s.name))},
-		},
-		Validations: append(s.hookDemands(p), admission.Validation{
-			Expression: fmt.Sprintf("!(%s in request.userInfo.groups) || !variables.ours || request.name in %s", argo, celList(append(s.deployments(), slices.Sorted(maps.Keys(p.arguments))...))),
-			Message:    "a sync of " + s.name + " applies its two Deployments and its hooks, and nothing else that has pods",
-		}),
-	})
-}
-
-// hookDemands is what holds of everything that runs as the account of the hooks.
-func (s *service) hookDemands(p pins) (demands []admission.Validation) {
-	const outdated = ": render again, and kubectl apply -k setup"
-	for _, d := range []struct{ expression, message string }{
-		{"request.resource.resource == 'jobs'", "a Deployment may not run as the account of the hooks"},
-		{
-			"variables.pod.containers.size() == 1 && !has(variables.pod.initContainers) && variables.c.image == " + celText(s.o.HookImage),
-			"a hook has one container and the image of the setup" + outdated,
-		},
-		{
-			"request.name in variables.arguments && !has(variables.c.command) && variables.c.args == ['hook', variables.arguments[request.name]]" +
-				" && !has(variables.c.lifecycle) && !has(variables.c.startupProbe) && !has(variables.c.livenessProbe) && !has(variables.c.readinessProbe)",
-			"a hook runs what its name says, and nothing beside it",
-		},
-		{
-			"!has(variables.c.envFrom) && variables.c.env.all(e, e.name in variables.env ? e.?value.orValue('') == variables.env[e.name] && !has(e.valueFrom) : e.name in ['SLUICE_IMAGE', 'POD_NAME'])",
-			"a hook has the environment of the setup" + outdated,
-		},
-		{
-			fmt.Sprintf("variables.c.volumeMounts.all(m, m.mountPath in %s) && variables.pod.volumes.all(v, has(v.emptyDir) || has(v.secret) && v.secret.secretName in %s)",
-				celList(slices.Sorted(maps.Keys(p.paths))), celList(slices.Sorted(maps.Keys(p.secrets)))),
-			"a hook has the volumes of the setup" + outdated,
-		},
-	} {
-		demands = append(demands, admission.Validation{Expression: "!variables.hook || " + d.expression, Message: d.message})
-	}
-	return demands
 }
 
 func (s *service) applicationPolicy() admission.ValidatingAdmissionPolicy {

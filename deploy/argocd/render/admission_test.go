@@ -1,12 +1,14 @@
 package render
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -21,6 +23,7 @@ import (
 // court is an API server with the setup of a sample, and who asks it.
 type court struct {
 	admin, argo, hooks dynamic.Interface
+	jobs, sets         dynamic.Interface                     // controllers
 	objects            map[string]*unstructured.Unstructured // what Argo CD would apply, by kind and name
 }
 
@@ -38,6 +41,7 @@ subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serv
 	c := &court{objects: map[string]*unstructured.Unstructured{}}
 	for cfg, into := range map[*rest.Config]*dynamic.Interface{
 		plane.Config: &c.admin, plane.ServiceAccount(t, "argocd", "argocd-application-controller"): &c.argo, plane.ServiceAccount(t, "shop", "shop-sluice"): &c.hooks,
+		plane.ServiceAccount(t, "kube-system", "job-controller"): &c.jobs, plane.ServiceAccount(t, "kube-system", "statefulset-controller"): &c.sets,
 	} {
 		cfg = rest.CopyConfig(cfg)
 		cfg.WarningHandler = rest.NoWarnings{}
@@ -154,21 +158,48 @@ func TestNoCommitGetsPastTheHooks(t *testing.T) {
 		"a hook with another token": {
 			"Job shop-gate", pod("{containers: [{volumeMounts: [{}, {name: tmp, mountPath: /var/run/secrets/kubernetes.io/serviceaccount}]}]}"), "volumes of the setup",
 		},
-		"one more Job with the rights":       {"Job shop-gate", "{metadata: {name: more}}", "what its name says"},
-		"a Deployment with the rights":       {"Deployment shop-stable", pod("{serviceAccountName: shop-sluice}"), "may not run as the account of the hooks"},
-		"the rights by the name of old":      {"Deployment shop-stable", pod("{serviceAccount: shop-sluice}"), "may not run as the account of the hooks"},
-		"one more Deployment":                {"Deployment shop-stable", "{metadata: {name: more}}", "nothing else that has pods"},
-		"one more Deployment with the mark":  {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: shop}}}", "nothing else that has pods"},
-		"one more, marked as another one's":  {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: x}, annotations: {argocd.argoproj.io/tracking-id: 'shop:apps/Deployment:shop/more'}}}", "nothing else that has pods"},
-		"one more Job":                       {"Job shop-gate", "{metadata: {name: more}, spec: {template: {spec: {serviceAccountName: default}}}}", "nothing else that has pods"},
-		"a Deployment of another service":    {"Deployment shop-stable", "{metadata: {name: blog-stable, labels: {app.kubernetes.io/instance: blog}}}", ""},
-		"the stable version as it should be": {"Deployment shop-stable", "{}", ""},
+		"a hook that reads out a secret": {
+			"Job shop-gate", pod("{containers: [{env: [{name: SLUICE_IMAGE, value: null, valueFrom: {secretKeyRef: {name: shop-git, key: password}}}]}]}"), "environment of the setup",
+		},
+		"a hook in another one's name": {"Job shop-gate", pod("{containers: [{env: [{}, {}, {}, {}, {valueFrom: null, value: operator}]}]}"), "environment of the setup"},
+		"a hook that clients are sent to": {
+			"Job shop-gate", "{spec: {template: {metadata: {labels: {app.kubernetes.io/name: shop}}}}}", "no labels of the service",
+		},
+		"a hook that is taken for the stable version": {
+			"Job shop-gate", "{spec: {template: {metadata: {labels: {sluice.dev/track: stable}}}}}", "no labels of the service",
+		},
+		"a hook that finds git elsewhere":       {"Job shop-syncfail", pod("{hostAliases: [{ip: 192.0.2.1, hostnames: [git.example.com]}]}"), "where all pods find them"},
+		"a hook that asks another name server":  {"Job shop-syncfail", pod("{dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.1]}}"), "where all pods find them"},
+		"the name of a hook, another account":   {"Job shop-presync", pod("{serviceAccountName: default}"), "runs as the account of the hooks"},
+		"the name of a hook, no account":        {"Job shop-postsync", pod("{serviceAccountName: null}"), "runs as the account of the hooks"},
+		"the same, marked as another one's":     {"Job shop-presync", "{metadata: {labels: {app.kubernetes.io/instance: blog}}, spec: {template: {spec: {serviceAccountName: default}}}}", "runs as the account of the hooks"},
+		"the name of a hook, another image":     {"Job shop-syncfail", pod("{serviceAccountName: default, containers: [{image: registry.example.com/evil}]}"), "runs as the account of the hooks"},
+		"the name of a hook, pods for clients":  {"Job shop-gate", "{spec: {template: {metadata: {labels: {app.kubernetes.io/name: shop, sluice.dev/track: stable}}, spec: {serviceAccountName: default, containers: [{ports: [{name: http, containerPort: 8080}]}]}}}}", "runs as the account of the hooks"},
+		"the name of a hook, somebody's secret": {"Job shop-gate", pod("{serviceAccountName: default, volumes: [{}, {name: mine, secret: {secretName: shop-git}}]}"), "runs as the account of the hooks"},
+		"the name of a hook, another program":   {"Job shop-gate", pod("{serviceAccountName: default, containers: [{command: [/bin/sh], args: [-c, evil]}]}"), "runs as the account of the hooks"},
+		"one more Job with the rights":          {"Job shop-gate", "{metadata: {name: more, labels: {app.kubernetes.io/instance: blog}}}", "what its name says"},
+		"a Deployment with the rights":          {"Deployment shop-stable", pod("{serviceAccountName: shop-sluice}"), "may not run as the account of the hooks"},
+		"the rights by the name of old":         {"Deployment shop-stable", pod("{serviceAccount: shop-sluice}"), "may not run as the account of the hooks"},
+		"one more Deployment":                   {"Deployment shop-stable", "{metadata: {name: more}}", "nothing else that has pods"},
+		"one more Deployment with the mark":     {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: shop}}}", "nothing else that has pods"},
+		"one more, marked as another one's":     {"Deployment shop-stable", "{metadata: {name: more, labels: {app.kubernetes.io/instance: x}, annotations: {argocd.argoproj.io/tracking-id: 'shop:apps/Deployment:shop/more'}}}", "nothing else that has pods"},
+		"one more Job":                          {"Job shop-gate", "{metadata: {name: more}, spec: {template: {spec: {serviceAccountName: default}}}}", "nothing else that has pods"},
+		"a Deployment of another service":       {"Deployment shop-stable", "{metadata: {name: blog-stable, labels: {app.kubernetes.io/instance: blog}}}", ""},
+		"the stable version as it should be":    {"Deployment shop-stable", "{}", ""},
 	} {
 		t.Run(name, func(t *testing.T) { c.rules(t, name, tt.want, try(c.argo, c.edited(t, tt.what, tt.patch))) })
 	}
+	t.Run("volumes that are images", c.volumes)
+	t.Run("of another kind", c.kinds)
+	t.Run("everything of base", func(t *testing.T) {
+		for name := range c.objects {
+			c.rules(t, name, "", try(c.argo, c.edited(t, name, "{metadata: {labels: {app.kubernetes.io/instance: shop}}}")))
+		}
+	})
 	t.Run("a Deployment that a person makes", func(t *testing.T) {
 		c.rules(t, "", "", try(c.admin, c.edited(t, "Deployment shop-stable", "{metadata: {name: more}}")))
 	})
+	t.Run("where Argo CD has a label of its own", c.instance)
 	t.Run("the policies of a service without a Secret", func(t *testing.T) {
 		for _, text := range strings.Split(string(rendered(t, "replicas", Options{}, "    secret: shop-git\n", "")["setup/admission.yaml"]), "\n---\n") {
 			o := &unstructured.Unstructured{}
@@ -183,6 +214,116 @@ func TestNoCommitGetsPastTheHooks(t *testing.T) {
 	})
 	t.Run("what runs stays as it is", c.keeps)
 	t.Run("the Application", c.application)
+}
+
+// of is an object of a kind that has pods, with a pod that runs as an account.
+func (c *court) of(t *testing.T, apiVersion, kind, account string) *unstructured.Unstructured {
+	t.Helper()
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion(apiVersion)
+	o.SetKind(kind)
+	o.SetName("more")
+	o.SetNamespace("shop")
+	job := c.edited(t, "Job shop-gate", pod("{serviceAccountName: "+account+"}"))
+	template := job.Object["spec"].(map[string]any)["template"].(map[string]any)
+	labels := template["metadata"].(map[string]any)["labels"]
+	switch kind {
+	case "Pod":
+		o.Object["spec"] = template["spec"]
+	case "CronJob":
+		o.Object["spec"] = map[string]any{"schedule": "* * * * *", "jobTemplate": map[string]any{"spec": job.Object["spec"]}}
+	default:
+		template["spec"].(map[string]any)["restartPolicy"] = "Always"
+		o.Object["spec"] = map[string]any{"template": template, "selector": map[string]any{"matchLabels": labels}}
+	}
+	return o
+}
+
+// kinds shows that what has pods, or makes rights of them, cannot come in as
+// something else. Argo CD could do anything here: no AppProject is asked.
+func (c *court) kinds(t *testing.T) {
+	const wrongKind, wrongAccount = "applies the kinds of its base", "only the pods of a Job"
+	try := func(client dynamic.Interface, o *unstructured.Unstructured, mark string) func() error {
+		if mark != "" {
+			o.SetLabels(map[string]string{"app.kubernetes.io/instance": mark})
+		}
+		return func() error { return create(t.Context(), client, o) }
+	}
+	for apiVersion, kinds := range map[string][]string{"v1": {"Pod"}, "batch/v1": {"CronJob"}, "apps/v1": {"StatefulSet", "DaemonSet", "ReplicaSet"}} {
+		for _, kind := range kinds {
+			for _, mark := range []string{"shop", ""} {
+				c.rules(t, kind+" of a commit", wrongKind, try(c.argo, c.of(t, apiVersion, kind, "default"), mark))
+			}
+			c.rules(t, kind+" of another service", "", try(c.argo, c.of(t, apiVersion, kind, "default"), "blog"))
+			c.rules(t, kind+" that a person makes", "", try(c.admin, c.of(t, apiVersion, kind, "default"), ""))
+		}
+	}
+	admitted := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "shop-verdict", "namespace": "shop"}, "data": map[string]any{"verdict.json": "{}"},
+	}}
+	c.rules(t, "a verdict that is committed", wrongKind, try(c.argo, admitted, "shop"))
+	c.rules(t, "one more Service", "", try(c.argo, c.edited(t, "Service shop", "{metadata: {name: metrics}}"), "shop"))
+
+	c.rules(t, "a pod as the hooks, by another service", wrongAccount, try(c.argo, c.of(t, "v1", "Pod", "shop-sluice"), "blog"))
+	c.rules(t, "a pod as the hooks, by a person", wrongAccount, try(c.admin, c.of(t, "v1", "Pod", "shop-sluice"), ""))
+	c.rules(t, "a pod of a StatefulSet as the hooks", wrongAccount, try(c.sets, c.of(t, "v1", "Pod", "shop-sluice"), ""))
+	c.rules(t, "a pod of a Job as the hooks", "", try(c.jobs, c.of(t, "v1", "Pod", "shop-sluice"), ""))
+	c.rules(t, "any other pod", "", try(c.sets, c.of(t, "v1", "Pod", "default"), ""))
+}
+
+// volumes shows that an image cannot come in as a volume. An API server that does
+// not know of such volumes leaves them out before it asks, so the demand is tried
+// with another kind of volume, too.
+func (c *court) volumes(t *testing.T) {
+	const refused = "a volume may not be an image"
+	image := c.edited(t, "Deployment shop-canary", pod("{volumes: [{name: more, image: {reference: registry.example.com/more}}]}"))
+	c.rules(t, "an image", "", func() error {
+		options := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+		made, err := c.argo.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace("shop").Create(t.Context(), image, options)
+		if err != nil && strings.Contains(err.Error(), refused) {
+			return nil
+		}
+		if list, _, _ := unstructured.NestedSlice(made.Object, "spec", "template", "spec", "volumes"); err == nil && len(list) > 0 {
+			return fmt.Errorf("got %v", list)
+		}
+		return err
+	})
+	c.setup(t, Options{}, "v.image", "v.configMap")
+	known := c.edited(t, "Deployment shop-canary", pod("{volumes: [{name: more, configMap: {name: more}}]}"))
+	c.rules(t, "a kind that is known", refused, func() error { return create(t.Context(), c.argo, known) })
+	c.setup(t, Options{})
+	c.rules(t, "the same as rendered", "", func() error { return create(t.Context(), c.argo, known) })
+}
+
+// setup applies the policies anew, with other options or another text.
+func (c *court) setup(t *testing.T, o Options, oldnew ...string) {
+	t.Helper()
+	text := strings.NewReplacer(oldnew...).Replace(string(rendered(t, "replicas", o)["setup/admission.yaml"]))
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		o := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal([]byte(doc), &o.Object); err != nil {
+			t.Fatal(err)
+		}
+		kind, _ := meta.UnsafeGuessKindToResource(o.GroupVersionKind())
+		if _, err := c.admin.Resource(kind).Apply(t.Context(), o.GetName(), o, metav1.ApplyOptions{FieldManager: "setup", Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// instance shows that a commit cannot pass for another service where Argo CD knows
+// its own by another label, which it writes over whatever the commit says there.
+func (c *court) instance(t *testing.T) {
+	const key = "argocd.argoproj.io/instance"
+	c.setup(t, Options{InstanceLabel: key})
+	for name, tt := range map[string]struct{ labels, want string }{
+		"a forged mark":        {"{" + key + ": shop, app.kubernetes.io/instance: blog}", "nothing else that has pods"},
+		"another one's":        {"{" + key + ": blog}", ""},
+		"another one's, named": {"{" + key + ": blog, app.kubernetes.io/instance: shop}", ""},
+	} {
+		o := c.edited(t, "Deployment shop-stable", "{metadata: {name: more, labels: "+tt.labels+"}}")
+		c.rules(t, name, tt.want, func() error { return create(t.Context(), c.argo, o) })
+	}
 }
 
 // keeps shows that settings of what runs may change, whatever was noted since.

@@ -16,6 +16,20 @@ const inCluster = "https://kubernetes.default.svc"
 func (s *service) project() v1alpha1.AppProject {
 	m := s.meta(s.a.Project, "")
 	m.Namespace = s.a.Namespace
+	return v1alpha1.AppProject{
+		TypeMeta: kind("argoproj.io/v1alpha1", "AppProject"), ObjectMeta: m,
+		Spec: v1alpha1.AppProjectSpec{
+			Description:                "Releases of " + s.name + ", gated by Sluice",
+			SourceRepos:                []string{s.a.Repository},
+			Destinations:               []v1alpha1.ApplicationDestination{{Server: inCluster, Namespace: s.k.Namespace}},
+			ClusterResourceWhitelist:   []metav1.GroupKind{},
+			NamespaceResourceWhitelist: s.kinds(),
+		},
+	}
+}
+
+// kinds are those of base.
+func (s *service) kinds() []metav1.GroupKind {
 	kinds := []metav1.GroupKind{
 		{Group: "", Kind: "Service"},
 		{Group: "apps", Kind: "Deployment"},
@@ -25,16 +39,7 @@ func (s *service) project() v1alpha1.AppProject {
 	if s.route() {
 		kinds = append(kinds, metav1.GroupKind{Group: "gateway.networking.k8s.io", Kind: "HTTPRoute"})
 	}
-	return v1alpha1.AppProject{
-		TypeMeta: kind("argoproj.io/v1alpha1", "AppProject"), ObjectMeta: m,
-		Spec: v1alpha1.AppProjectSpec{
-			Description:                "Releases of " + s.name + ", gated by Sluice",
-			SourceRepos:                []string{s.a.Repository},
-			Destinations:               []v1alpha1.ApplicationDestination{{Server: inCluster, Namespace: s.k.Namespace}},
-			ClusterResourceWhitelist:   []metav1.GroupKind{},
-			NamespaceResourceWhitelist: kinds,
-		},
-	}
+	return kinds
 }
 
 // application is the service in Argo CD. Its type would leave out a limit of 0,

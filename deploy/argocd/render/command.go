@@ -25,8 +25,9 @@ func Command() *cobra.Command {
 the hooks of a sync, an Application; and what a cluster needs once: the probe on
 every node, alerts, a dashboard. The README.md among them says what to do with it.
 
-Images of the hooks and the probe, the public key, and the release that is deployed
-are kept from what was rendered before: they have to be given the first time only.`,
+Images of the hooks and the probe, the public key, the release that is deployed, and
+what was said of nodes and Argo CD are kept from what was rendered before: they have to
+be given the first time only.`,
 		Example: `  sluice-argo render --hook-image registry.example.com/sluice/sluice-argo:1.0.0@sha256:… \
       --probe-image registry.example.com/sluice/sluice-probe:1.0.0@sha256:… --key cosign.pub
   sluice-argo render --check          in CI: was everything rendered and committed?`,
@@ -47,6 +48,7 @@ are kept from what was rendered before: they have to be given the first time onl
 	f.StringVar(&r.o.ProbeImage, "probe-image", "", "image of sluice-probe, with its digest")
 	f.StringVar(&r.o.Release, "release", "", "image of the service, with its digest (default: none; kustomize edit set image sets it)")
 	f.StringVar(&r.key, "key", "", "public key that releases are signed with (default: sign.public_key)")
+	f.StringVar(&r.o.InstanceLabel, "instance-label", "", "application.instanceLabelKey of Argo CD, by which policies know what a sync writes (default: "+instanceKey+")")
 	f.StringVar(&r.o.Cgroup, "cgroup", "", "where nodes have their version 2 control groups (default: "+cgroupRoot+")")
 	f.StringVar(&r.o.Seccomp, "seccomp", "", "seccomp profile of the probe, a file below the kubelet's folder seccomp on every node (default: that of the container runtime)")
 	return cmd
@@ -75,6 +77,7 @@ func (r *run) run() (string, error) {
 	r.o.Release = cmp.Or(r.o.Release, before.Release)
 	r.o.Cgroup = cmp.Or(r.o.Cgroup, before.Cgroup)
 	r.o.Seccomp = cmp.Or(r.o.Seccomp, before.Seccomp)
+	r.o.InstanceLabel = cmp.Or(r.o.InstanceLabel, before.InstanceLabel)
 	r.o.PublicKey = before.PublicKey
 	if err := r.read(cfg); err != nil {
 		return "", err

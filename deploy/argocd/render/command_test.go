@@ -97,6 +97,26 @@ func TestTheSecondTimeNeedsOnlyTheFile(t *testing.T) {
 	}
 }
 
+func TestWhatIsGivenOnceIsKept(t *testing.T) {
+	src, out := folder(t)
+	edit(t, filepath.Join(src, "sluice.yaml"), "sign:\n  public_key: cosign.pub\n", "")
+	args := []string{"-f", filepath.Join(src, "sluice.yaml"), "-o", out}
+	first := append(args, "--hook-image", hookRef, "--probe-image", probeRef, "--key", filepath.Join(src, "cosign.pub"), "--instance-label", "argocd.argoproj.io/instance")
+	if _, err := call(t, first...); err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range [][]string{{"--check"}, nil, {"--check"}} {
+		if said, err := call(t, append(args, more...)...); err != nil || more == nil && !strings.Contains(said, "0 of them changed") {
+			t.Errorf("again with %v: %q, %v", more, said, err)
+		}
+	}
+	for file, want := range map[string]string{"settings.yaml": "BEGIN PUBLIC KEY", "admission.yaml": "'argocd.argoproj.io/instance'"} {
+		if text, err := os.ReadFile(filepath.Join(out, setupDir, file)); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s lacks %s: %v", file, want, err)
+		}
+	}
+}
+
 func TestCheckSaysWhatIsNotAsItWas(t *testing.T) {
 	src, out := folder(t)
 	args := []string{"-f", filepath.Join(src, "sluice.yaml"), "-o", out}
@@ -162,6 +182,10 @@ func TestWhatTheCommandRefuses(t *testing.T) {
 		"no git repository": {func(t *testing.T, src, _ string) {
 			edit(t, filepath.Join(src, "sluice.yaml"), "  argocd:\n    repository: https://git.example.com/team/shop.git\n    path: deploy/shop\n    revision: 1.*\n    secret: shop-git\n", "")
 		}, images, "deploy.argocd: is missing: repository and path say where the manifests belong", ""},
+		"the namespace of Argo CD": {func(t *testing.T, src, _ string) {
+			edit(t, filepath.Join(src, "sluice.yaml"), "  kubernetes:\n", "  kubernetes:\n    namespace: argocd\n")
+		}, images, "deploy.kubernetes.namespace: argocd is that of Argo CD", ""},
+		"what is no label": {nil, append(images, "--instance-label", "it's"), `--instance-label "it's" is not the name of a label`, "alphanumeric"},
 		"a release without digest": {func(t *testing.T, _, out string) {
 			put(t, filepath.Join(out, "kustomization.yaml"), "images: [{name: shop, newTag: '3'}]\n")
 		}, images, "the image shop has no digest", "kustomize edit set image shop="},

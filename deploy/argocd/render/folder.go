@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	admission "k8s.io/api/admissionregistration/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
@@ -109,7 +110,7 @@ func recall(dir string, cfg *config.Config) (o Options, err error) {
 		{probeDir + "/kustomization.yaml", probeName, &o.ProbeImage},
 	} {
 		var k kustomization
-		if err := readYAML(filepath.Join(dir, i.file), &k); err != nil {
+		if err := readYAML(filepath.Join(dir, i.file), "", &k); err != nil {
 			return o, err
 		}
 		for _, image := range k.Images {
@@ -126,13 +127,11 @@ func recall(dir string, cfg *config.Config) (o Options, err error) {
 			}
 		}
 	}
-	var settings core.ConfigMap
-	if err := readYAML(filepath.Join(dir, setupDir, "settings.yaml"), &settings); err != nil {
+	if err := o.recallSetup(dir, cfg); err != nil {
 		return o, err
 	}
-	o.PublicKey = []byte(settings.Data[keyFile])
 	var daemon apps.DaemonSet
-	err = readYAML(filepath.Join(dir, probeDir, "daemonset.yaml"), &daemon)
+	err = readYAML(filepath.Join(dir, probeDir, "daemonset.yaml"), "DaemonSet "+probeName, &daemon)
 	if p := daemon.Spec.Template.Spec.SecurityContext; p != nil && p.SeccompProfile != nil && p.SeccompProfile.LocalhostProfile != nil {
 		o.Seccomp = *p.SeccompProfile.LocalhostProfile
 	}
@@ -144,14 +143,45 @@ func recall(dir string, cfg *config.Config) (o Options, err error) {
 	return o, err
 }
 
-// readYAML reads the last document of a file, nothing if there is no file.
-func readYAML(path string, into any) error {
+// recallSetup reads what was said of Argo CD, and the key.
+func (o *Options) recallSetup(dir string, cfg *config.Config) error {
+	s := service{name: cfg.Name, k: cfg.Deploy.Kubernetes}
+	var settings core.ConfigMap
+	if err := readYAML(filepath.Join(dir, setupDir, "settings.yaml"), "ConfigMap "+s.settingsName(), &settings); err != nil {
+		return err
+	}
+	o.PublicKey = []byte(settings.Data[keyFile])
+	var sync admission.ValidatingAdmissionPolicy
+	if err := readYAML(filepath.Join(dir, setupDir, "admission.yaml"), "ValidatingAdmissionPolicy "+s.policyName("sync"), &sync); err != nil {
+		return err
+	}
+	for _, v := range sync.Spec.Variables {
+		if v.Name == keyVariable {
+			o.InstanceLabel = strings.Trim(v.Expression, "'") // a label has no quote in it
+		}
+	}
+	return nil
+}
+
+// readYAML reads a document of a file: the one of this kind and name, or the first
+// if what is empty; nothing if there is none.
+func readYAML(path, what string, into any) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil {
-		err = yaml.Unmarshal(text[max(bytes.LastIndex(text, []byte("\n---\n")), 0):], into)
+	for _, doc := range bytes.Split(text, []byte("\n---\n")) {
+		var head struct {
+			Kind     string
+			Metadata struct{ Name string }
+		}
+		if err == nil {
+			err = yaml.Unmarshal(doc, &head)
+		}
+		if err == nil && (what == "" || head.Kind+" "+head.Metadata.Name == what) {
+			err = yaml.Unmarshal(doc, into)
+			break
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("reading what was rendered before: %s: %w", path, err)

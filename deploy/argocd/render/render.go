@@ -9,6 +9,7 @@
 package render
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/sluice-cd/sluice/internal/config"
 )
@@ -39,6 +42,9 @@ type Options struct {
 	TrustedRoot []byte
 	// Rules are the Rego files of policy.dirs, by their paths relative to sluice.yaml.
 	Rules map[string][]byte
+	// InstanceLabel is the label by which Argo CD knows what it has applied, application.instanceLabelKey in its
+	// settings; app.kubernetes.io/instance if empty.
+	InstanceLabel string
 	// Cgroup is where nodes have their version 2 control groups; /sys/fs/cgroup if empty.
 	Cgroup string
 	// Seccomp is the profile of the probe, a file below the kubelet's folder seccomp. Empty: that of the container
@@ -110,6 +116,8 @@ func (o Options) folders() []string {
 	return []string{baseDir, setupDir, probeDir, monitorDir}
 }
 
+func (o Options) instanceLabel() string { return cmp.Or(o.InstanceLabel, instanceKey) }
+
 // route reports whether traffic goes by an HTTPRoute.
 func (s *service) route() bool { return s.k.Traffic == "httproute" }
 
@@ -153,6 +161,12 @@ func (o Options) checkService(cfg *config.Config) error {
 	var wrong []error
 	if cfg.Deploy.ArgoCD.Repository == "" {
 		wrong = append(wrong, cfg.Complaint("deploy.argocd", "is missing: repository and path say where the manifests belong"))
+	}
+	if cfg.Deploy.Kubernetes.Namespace == cfg.Deploy.ArgoCD.Namespace {
+		wrong = append(wrong, cfg.Complaint("deploy.kubernetes.namespace", "%s is that of Argo CD: what releases are judged by lies there, and may not be where a sync writes", cfg.Deploy.Kubernetes.Namespace))
+	}
+	if problems := validation.IsQualifiedName(o.instanceLabel()); len(problems) > 0 {
+		wrong = append(wrong, &OptionError{Text: fmt.Sprintf("--instance-label %q is not the name of a label", o.InstanceLabel), Advice: strings.Join(problems, "; ")})
 	}
 	if o.Release != "" {
 		if _, err := parseImage(o.Release); err != nil {
