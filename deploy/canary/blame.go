@@ -34,7 +34,10 @@ func (r *rollout) blame() {
 		if v.Outcome == gate.NoData && v.BaselineRequests > 0 && v.CanaryRequests == 0 {
 			reason += fmt.Sprintf("; the stable version had %d requests: only new connections are divided, and clients that keep theirs stay where they are", v.BaselineRequests)
 		}
-		if v.Outcome == gate.Pass { // too early, or at the weight of the step before
+		if r.last.Held != "" {
+			reason += "; the last block counts for nothing: " + r.last.Held
+		}
+		if v.Outcome == gate.Pass { // too early, after a time of which nothing is known, or at the weight of the step before
 			v.Outcome = gate.Inconclusive
 		}
 		r.end(v.Outcome, None, reason, Timeline{Verdict: now})

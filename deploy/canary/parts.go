@@ -10,6 +10,7 @@ import (
 // Observation is one block of measurements as a source saw it.
 type Observation struct {
 	gate.Block
+	Held         string    // why the block counts for nothing, neither for nor against the canary: it has no numbers
 	Mismatch     bool      // Fault says that what is loaded is not what was signed
 	FirstRequest time.Time // first request the canary ever answered; zero if none
 	FirstError   time.Time // first request it failed; zero if none
@@ -79,6 +80,7 @@ type Look struct {
 	Step    int          `json:"step"`
 	Waiting bool         `json:"waiting,omitempty"` // for the target to be ready for the step: the weight is that of the one before
 	Warmup  bool         `json:"warmup,omitempty"`  // recorded, not judged
+	Held    string       `json:"held,omitempty"`    // why it counts for nothing: it has no numbers
 	Outcome gate.Outcome `json:"outcome"`
 	Odds    float64      `json:"odds"` // evidence against the canary, odds : 1
 	// PassOdds is the evidence for it, of the check that has the least.

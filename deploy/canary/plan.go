@@ -57,6 +57,7 @@ type State struct {
 	On      time.Duration // time on this step
 	For     time.Duration // time since the canary got its first traffic
 	Waiting bool          // for the target to be ready for this step: the weight is still that of the one before
+	Held    bool          // nothing is known of the time that has just passed
 }
 
 // Action is what a target has to do next.
@@ -79,13 +80,15 @@ func (a Action) String() string {
 //
 // Only a pass moves forward. A fail and an invalid measurement roll back at
 // once; inconclusive and no-data hold until the deadline and then roll back. So
-// does a pass at the weight of the step before, which says nothing of this one.
+// does a pass at the weight of the step before, which says nothing of this one,
+// and one before a time of which nothing is known, which is no time on a step.
 func Decide(p Plan, s State, passed time.Duration, o gate.Outcome) (Action, State) {
 	s.For += passed
-	if !s.Waiting {
+	seen := !s.Waiting && !s.Held
+	if seen {
 		s.On += passed
 	}
-	passes := o == gate.Pass && !s.Waiting && s.On >= p.Steps[s.Step].Min
+	passes := o == gate.Pass && seen && s.On >= p.Steps[s.Step].Min
 	switch {
 	case o == gate.Fail || o == gate.Invalid:
 		return RollBack, s

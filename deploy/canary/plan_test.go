@@ -22,20 +22,23 @@ func TestDecide(t *testing.T) {
 		want Action
 		next State
 	}{
-		"a pass before the least time holds":                    {State{Step: 0, On: 3 * sec, For: 3 * sec}, gate.Pass, Hold, State{Step: 0, On: 4 * sec, For: 4 * sec}},
-		"a pass after the least time goes on":                   {State{Step: 0, On: 4 * sec, For: 4 * sec}, gate.Pass, Advance, State{Step: 1, On: 0, For: 5 * sec}},
-		"a pass on the last step promotes":                      {State{Step: 1, On: 4 * sec, For: 9 * sec}, gate.Pass, Promote, State{Step: 1, On: 5 * sec, For: 10 * sec}},
-		"a fail rolls back at once":                             {State{Step: 0, On: 0, For: 0}, gate.Fail, RollBack, State{Step: 0, On: sec, For: sec}},
-		"an untrusted measurement rolls back at once":           {State{Step: 1, On: 4 * sec, For: 9 * sec}, gate.Invalid, RollBack, State{Step: 1, On: 5 * sec, For: 10 * sec}},
-		"thin evidence holds":                                   {State{Step: 1, On: 30 * sec, For: 40 * sec}, gate.Inconclusive, Hold, State{Step: 1, On: 31 * sec, For: 41 * sec}},
-		"no data holds":                                         {State{Step: 0, On: 0, For: 0}, gate.NoData, Hold, State{Step: 0, On: sec, For: sec}},
-		"thin evidence for too long rolls back":                 {State{Step: 1, On: 30 * sec, For: 59 * sec}, gate.Inconclusive, RollBack, State{Step: 1, On: 31 * sec, For: 60 * sec}},
-		"no data for too long rolls back":                       {State{Step: 0, On: 59 * sec, For: 59 * sec}, gate.NoData, RollBack, State{Step: 0, On: 60 * sec, For: 60 * sec}},
-		"a pass at the very deadline still counts":              {State{Step: 1, On: 30 * sec, For: 59 * sec}, gate.Pass, Promote, State{Step: 1, On: 31 * sec, For: 60 * sec}},
-		"a pass counts for nothing while the target gets ready": {State{Step: 1, For: 9 * sec, Waiting: true}, gate.Pass, Hold, State{Step: 1, For: 10 * sec, Waiting: true}},
-		"a fail does":                                           {State{Step: 1, For: 9 * sec, Waiting: true}, gate.Fail, RollBack, State{Step: 1, For: 10 * sec, Waiting: true}},
-		"a target that is not ready by the deadline rolls back": {State{Step: 1, For: 59 * sec, Waiting: true}, gate.Pass, RollBack, State{Step: 1, For: 60 * sec, Waiting: true}},
-		"a pass too early at the deadline rolls back":           {State{Step: 1, On: 2 * sec, For: 59 * sec}, gate.Pass, RollBack, State{Step: 1, On: 3 * sec, For: 60 * sec}},
+		"a pass before the least time holds":                        {State{Step: 0, On: 3 * sec, For: 3 * sec}, gate.Pass, Hold, State{Step: 0, On: 4 * sec, For: 4 * sec}},
+		"a pass after the least time goes on":                       {State{Step: 0, On: 4 * sec, For: 4 * sec}, gate.Pass, Advance, State{Step: 1, On: 0, For: 5 * sec}},
+		"a pass on the last step promotes":                          {State{Step: 1, On: 4 * sec, For: 9 * sec}, gate.Pass, Promote, State{Step: 1, On: 5 * sec, For: 10 * sec}},
+		"a fail rolls back at once":                                 {State{Step: 0, On: 0, For: 0}, gate.Fail, RollBack, State{Step: 0, On: sec, For: sec}},
+		"an untrusted measurement rolls back at once":               {State{Step: 1, On: 4 * sec, For: 9 * sec}, gate.Invalid, RollBack, State{Step: 1, On: 5 * sec, For: 10 * sec}},
+		"thin evidence holds":                                       {State{Step: 1, On: 30 * sec, For: 40 * sec}, gate.Inconclusive, Hold, State{Step: 1, On: 31 * sec, For: 41 * sec}},
+		"no data holds":                                             {State{Step: 0, On: 0, For: 0}, gate.NoData, Hold, State{Step: 0, On: sec, For: sec}},
+		"thin evidence for too long rolls back":                     {State{Step: 1, On: 30 * sec, For: 59 * sec}, gate.Inconclusive, RollBack, State{Step: 1, On: 31 * sec, For: 60 * sec}},
+		"no data for too long rolls back":                           {State{Step: 0, On: 59 * sec, For: 59 * sec}, gate.NoData, RollBack, State{Step: 0, On: 60 * sec, For: 60 * sec}},
+		"a pass at the very deadline still counts":                  {State{Step: 1, On: 30 * sec, For: 59 * sec}, gate.Pass, Promote, State{Step: 1, On: 31 * sec, For: 60 * sec}},
+		"a pass counts for nothing while the target gets ready":     {State{Step: 1, For: 9 * sec, Waiting: true}, gate.Pass, Hold, State{Step: 1, For: 10 * sec, Waiting: true}},
+		"a fail does":                                               {State{Step: 1, For: 9 * sec, Waiting: true}, gate.Fail, RollBack, State{Step: 1, For: 10 * sec, Waiting: true}},
+		"a target that is not ready by the deadline rolls back":     {State{Step: 1, For: 59 * sec, Waiting: true}, gate.Pass, RollBack, State{Step: 1, For: 60 * sec, Waiting: true}},
+		"a pass from before a time of which nothing is known holds": {State{Step: 1, On: 9 * sec, For: 9 * sec, Held: true}, gate.Pass, Hold, State{Step: 1, On: 9 * sec, For: 10 * sec, Held: true}},
+		"that time counts for the deadline":                         {State{Step: 1, On: 9 * sec, For: 59 * sec, Held: true}, gate.Pass, RollBack, State{Step: 1, On: 9 * sec, For: 60 * sec, Held: true}},
+		"a fail is one all the same":                                {State{Step: 1, On: 9 * sec, For: 9 * sec, Held: true}, gate.Fail, RollBack, State{Step: 1, On: 9 * sec, For: 10 * sec, Held: true}},
+		"a pass too early at the deadline rolls back":               {State{Step: 1, On: 2 * sec, For: 59 * sec}, gate.Pass, RollBack, State{Step: 1, On: 3 * sec, For: 60 * sec}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, next := Decide(twoSteps, tt.in, sec, tt.o)

@@ -176,7 +176,7 @@ func (r *rollout) observe(ctx context.Context) (obs Observation, stop bool, err 
 func (r *rollout) look(obs Observation) Action {
 	look := Look{
 		Block: obs.Block, Weight: r.weight(), Step: r.state.Step, Waiting: r.state.Waiting,
-		Warmup: r.state.For < r.Plan.Warmup && obs.Fault == "",
+		Warmup: r.state.For < r.Plan.Warmup && obs.Fault == "", Held: obs.Held,
 	}
 	passed := obs.End.Sub(obs.Start)
 	v := r.Judge.Observe(look.Judged())
@@ -195,6 +195,7 @@ func (r *rollout) look(obs Observation) Action {
 		r.state.For += passed
 		return Hold
 	}
+	r.state.Held = obs.Held != ""
 	var action Action
 	action, r.state = Decide(r.Plan, r.state, passed, v.Outcome)
 	return action

@@ -23,11 +23,11 @@ func (s sums) arm(a arm) gate.Arm {
 }
 
 // count adds up what the nodes counted since their last readings. If one cannot
-// be read the block has a fault and no numbers.
+// be read the block has a fault and no numbers; if too much may be missing it has
+// none either.
 func (s *Nodes) count(r *round, obs *canary.Observation) {
 	var (
 		f    faults
-		all  lost
 		sum  = sums{}
 		runs = map[wire.Start]string{}
 		bad  bool
@@ -43,9 +43,9 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 			continue
 		}
 		f.check(n, &status, string(s.cfg.Object))
-		n.at = status.At
+		n.at, n.room, n.lost = status.At, roomOf(&status), lost{}
 		if n.prev != nil {
-			all.add(&status)
+			n.lost = lostBy(&status)
 		}
 		if other, twice := runs[status.Start]; twice {
 			f.add(fmt.Sprintf("nodes %s and %s are answered for by the same probe", other, n.name))
@@ -54,21 +54,31 @@ func (s *Nodes) count(r *round, obs *canary.Observation) {
 		runs[status.Start] = n.name
 	}
 	if !bad {
-		obs.Baseline, obs.Canary = sum.arm(stableArm), sum.arm(canaryArm)
-		requests := [2]uint64{stableArm: obs.Baseline.Requests, canaryArm: obs.Canary.Requests}
-		measured := requests[stableArm] + requests[canaryArm]
-		f.add(lostFault(all.requests, measured))
-		f.add(s.coverage.add(measured, all))
-		f.add(r.pods.unseen(requests, r.at))
-		s.firsts(sum[canaryArm], obs)
+		s.fill(sum, r, obs, &f)
 	}
 	obs.Fault, obs.Mismatch = f.String(), f.mismatch
+}
+
+// fill is count for a block of which all can be read.
+func (s *Nodes) fill(sum sums, r *round, obs *canary.Observation, f *faults) {
+	baseline, newcomer := sum.arm(stableArm), sum.arm(canaryArm)
+	requests := [2]uint64{stableArm: baseline.Requests, canaryArm: newcomer.Requests}
+	f.add(r.pods.unseen(requests, r.at))
+	m := r.missing()
+	obs.Held = m.held(requests)
+	f.add(s.doubts.add(obs.Held, newcomer.Requests))
+	if obs.Held == "" {
+		obs.Baseline, obs.Canary = baseline, newcomer
+		s.firsts(sum[canaryArm], obs)
+	}
 }
 
 // merge adds what one node counted to the sums. With the first reading of a node
 // there is nothing to compare: its counting begins.
 func (s *Nodes) merge(sum sums, n *node, r *round) (wire.Status, error) {
+	n.workloads = 0
 	return wire.Merge(sum, n.prev, n.now, func(_ string, w probe.Workload) (arm, bool) {
+		n.workloads++
 		if w.Outgoing() {
 			return 0, false
 		}

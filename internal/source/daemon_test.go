@@ -332,6 +332,26 @@ func TestARealDaemonThatLosesItsCountersIsAFault(t *testing.T) {
 	}
 }
 
+func TestARealDaemonSaysHowManyWorkloadsItCanTellApart(t *testing.T) {
+	_, c := realFleet(t, false)
+	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, pod := range c.canary {
+		get(t, "http://"+pod.String())
+	}
+	for begin := time.Now(); s.nodes["two"].workloads*s.nodes["three"].workloads == 0 && time.Since(begin) < patience; {
+		block(t, s)
+	}
+	for name, n := range s.nodes {
+		if n.room != 256 || n.full() || (n.workloads == 0) != (name == "one") {
+			t.Errorf("node %s: %d workloads, room for %d", name, n.workloads, n.room)
+		}
+	}
+}
+
 func TestARealDaemonWithAnotherObjectIsAMismatch(t *testing.T) {
 	_, c := realFleet(t, false)
 	s, err := NewNodes(t.Context(), c, NodesConfig{Block: 100 * time.Millisecond, Grace: patience, Object: bpf.DigestOf(nil)})

@@ -30,7 +30,7 @@ var object = bpf.DigestOf([]byte("object"))
 
 func newMachine(t *testing.T, name string) *machine {
 	m := &machine{status: wire.Status{
-		Node: name, Start: wire.Start{Boot: name, Loaded: time.Now().Add(-time.Hour)}, Loaded: bpf.Loaded{Digest: object},
+		Node: name, Start: wire.Start{Boot: name, Loaded: time.Now().Add(-time.Hour)}, Loaded: bpf.Loaded{Digest: object, Maps: []bpf.LoadedMap{{Name: "slots"}, {Name: "workloads", MaxEntries: 256}}},
 		Snapshot: probe.Snapshot{At: time.Now(), Workloads: map[probe.Workload]probe.Counts{}},
 	}}
 	server := httptest.NewServer(m)

@@ -61,7 +61,7 @@ type Nodes struct {
 	listed     time.Time // when the fleet was asked for them; zero: it has to be
 	pods       pods      // at the end of the last block
 	addrs      [2][]netip.AddrPort
-	coverage   coverage
+	doubts     doubts
 	first      canary.Observation // FirstRequest and FirstError so far
 }
 

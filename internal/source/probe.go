@@ -1,5 +1,31 @@
 // Package source turns what an instrument has counted into the blocks that a
 // rollout is judged by: [Probe] on this machine, [Nodes] on many.
+//
+// # What is missing
+//
+// A probe says how much it saw and could not measure: requests without room,
+// HTTP/2 connections that it lost track of, connections older than itself. It
+// says so for all of its machine, so most of it may be somebody else's, and
+// nobody can tell: what has no room has no name either. What is known is where
+// the service is. So
+//
+//   - what a node lost without a pod of the service is not the service's. A pod that
+//     no probe has met yet may be on any node that has no room for more workloads;
+//   - anything else may all be of it, and of one version. Where that is one
+//     request in 200 or less of both versions together, and one in 20 or less of
+//     either, the block counts as it is;
+//   - where it is more, the block counts for nothing. What is missing need not be
+//     like what was measured (the slowest requests are the first that find no
+//     room), so it may neither pass nor blame a release; and time of which nothing
+//     is known is no time on a step. A neighbour that loses something now and then
+//     costs a release a few blocks, and never the verdict;
+//   - if that is so for more than 15 of 60 blocks in which the canary answered, what
+//     is left is a choice of blocks, and the measurement is invalid.
+//
+// A probe that does not answer holds the block open, for as long as the grace,
+// and is then a fault: nobody knows what its pods did. So does an API server that
+// cannot say where pods are; but the probes count on, and nothing is known against
+// anybody: that is a temporary error, and no verdict.
 package source
 
 import (
@@ -28,6 +54,7 @@ type Probe struct {
 	port           uint16
 	block          time.Duration
 	last           probe.Snapshot
+	doubts         doubts
 }
 
 // NewProbe starts the first block now.
@@ -39,8 +66,8 @@ func NewProbe(r Reader, stable, canary uint64, port uint16, block time.Duration)
 }
 
 // Observe waits until the block is over and returns what was counted in it. A
-// probe that lost requests, or is not the one that was loaded, makes a block
-// with a fault.
+// probe that missed requests makes a block that does not count; one that does so
+// again and again, or is not the one that was loaded, a block with a fault.
 func (s *Probe) Observe(ctx context.Context) (canary.Observation, error) {
 	select {
 	case <-ctx.Done():
@@ -60,7 +87,7 @@ func (s *Probe) Observe(ctx context.Context) (canary.Observation, error) {
 		return obs, err
 	}
 	obs.FirstRequest, obs.FirstError = sofar.First, sofar.FirstError
-	obs.Fault = lostFault(now.Loss.Requests-s.last.Loss.Requests, obs.Baseline.Requests+obs.Canary.Requests)
+	s.hold(&obs, lostSince(now.Loss, s.last.Loss))
 	if err := s.reader.Check(); err != nil {
 		var mismatch *bpf.MismatchError
 		obs.Mismatch = errors.As(err, &mismatch)
@@ -68,6 +95,21 @@ func (s *Probe) Observe(ctx context.Context) (canary.Observation, error) {
 	}
 	s.last = now
 	return obs, nil
+}
+
+// hold takes its numbers from a block of which too much may be missing.
+func (s *Probe) hold(obs *canary.Observation, l lost) {
+	var m missing
+	m.add("the probe", l, [2]bool{true, true})
+	obs.Held = m.held([2]uint64{stableArm: obs.Baseline.Requests, canaryArm: obs.Canary.Requests})
+	obs.Fault = s.doubts.add(obs.Held, obs.Canary.Requests)
+	if obs.Held != "" {
+		obs.Baseline, obs.Canary = gate.Arm{}, gate.Arm{}
+	}
+}
+
+func lostSince(now, before probe.Loss) lost {
+	return lost{now.Requests - before.Requests, now.Desynced - before.Desynced, now.Older - before.Older}
 }
 
 // arm is what one version answered since the last snapshot, and all it has

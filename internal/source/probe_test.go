@@ -92,18 +92,19 @@ func TestObserveSaysWhyABlockCannotBeTrusted(t *testing.T) {
 		answered uint64
 		lost     uint64
 		check    error
+		held     bool
 		fault    string
 		mismatch bool
 	}{
-		"requests were lost":            {lost: 3, fault: "lost 3 requests"},
-		"one of very many was lost":     {lost: 1, answered: 200},
-		"two of them were lost":         {lost: 2, answered: 200, fault: "lost 2 requests"},
+		"requests were lost":            {lost: 3, held: true},
+		"one of very many was lost":     {lost: 1, answered: 100},
+		"two of them were lost":         {lost: 2, answered: 100, held: true},
 		"another program is loaded":     {check: &bpf.MismatchError{Program: "ingress", What: "tag", Want: "a", Got: "b"}, fault: "ingress", mismatch: true},
 		"the kernel cannot be asked":    {check: errors.New("no answer"), fault: "no answer"},
 		"everything is as it should be": {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			served := map[probe.Workload]probe.Counts{at("127.0.0.1", stable): counts(tt.answered, 0, 0)}
+			served := map[probe.Workload]probe.Counts{at("127.0.0.1", stable): counts(tt.answered, 0, 0), at("127.0.0.1", newcomer): counts(tt.answered, 0, 0)}
 			r := &reader{check: tt.check, snaps: []probe.Snapshot{snapshot(begin, 0, nil), snapshot(begin.Add(time.Second), tt.lost, served)}}
 			s, err := NewProbe(r, stable, newcomer, port, time.Second)
 			if err != nil {
@@ -116,10 +117,34 @@ func TestObserveSaysWhyABlockCannotBeTrusted(t *testing.T) {
 			if !strings.Contains(obs.Fault, tt.fault) || (tt.fault == "") != (obs.Fault == "") {
 				t.Errorf("fault %q, want %q", obs.Fault, tt.fault)
 			}
+			if want := tt.answered; (obs.Held != "") != tt.held || !tt.held && obs.Baseline.Requests != want || tt.held && obs.Baseline.Requests != 0 {
+				t.Errorf("held %q, %d requests", obs.Held, obs.Baseline.Requests)
+			}
 			if obs.Mismatch != tt.mismatch {
 				t.Errorf("mismatch %v, want %v", obs.Mismatch, tt.mismatch)
 			}
 		})
+	}
+}
+
+func TestAProbeThatLosesRequestsAgainAndAgainIsAFault(t *testing.T) {
+	begin := time.Now().Add(-time.Hour)
+	r := &reader{}
+	for i := range uint64(mostHeld + 3) {
+		r.snaps = append(r.snaps, snapshot(begin.Add(time.Duration(i)*time.Second), 3*i, map[probe.Workload]probe.Counts{at("127.0.0.1", newcomer): counts(9*i, 0, 0)}))
+	}
+	s, err := NewProbe(r, stable, newcomer, port, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range mostHeld + 2 {
+		obs, err := s.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if obs.Held == "" || (obs.Fault != "") != (i >= mostHeld) || obs.Canary.Requests != 0 {
+			t.Errorf("block %d: held %q, fault %q, %d requests", i, obs.Held, obs.Fault, obs.Canary.Requests)
+		}
 	}
 }
 

@@ -28,6 +28,10 @@ type node struct {
 	answered time.Time
 	err      error  // why there is none
 	met      []*pod // pods that have a workload in it
+
+	lost      lost // in the block
+	workloads int  // in the reading
+	room      int  // for workloads; 0: not known
 }
 
 // needed reports whether a block has to wait for the node. One whose pods have

@@ -9,19 +9,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
-// lostShare: so many requests may have one among them that the probe lost. A
-// single one must not end a rollout, since a client can see to it.
-const lostShare = 200
-
-// lostFault says that a probe lost too many requests beside those it measured;
-// empty if it did not.
-func lostFault(lost, measured uint64) string {
-	if lost*lostShare > measured {
-		return fmt.Sprintf("the probe lost %d requests", lost)
-	}
-	return ""
-}
-
 // faults collects why a block cannot be trusted.
 type faults struct {
 	mismatch bool // one of them is that something else was loaded
@@ -79,47 +66,4 @@ func orNone(s string) string {
 		return "not known"
 	}
 	return s
-}
-
-// coverage is how much of what came was measured, over the last blocks. One that
-// was missed must not end a rollout, since a client can see to it.
-type coverage struct{ blocks []share }
-
-type share struct{ measured, missed uint64 }
-
-const (
-	coverageBlocks = 10
-	fewMissed      = 5 // so many say nothing yet
-)
-
-// add takes a block. Connections that speak TLS or something unknown are not
-// among those missed: on a node others may speak what they like.
-func (c *coverage) add(measured uint64, l lost) string {
-	c.blocks = append(c.blocks, share{measured, l.requests + l.desynced + l.older})
-	c.blocks = c.blocks[max(0, len(c.blocks)-coverageBlocks):]
-	var all share
-	for _, b := range c.blocks {
-		all.measured += b.measured
-		all.missed += b.missed
-	}
-	if all.missed <= fewMissed {
-		return ""
-	}
-	if got := float64(all.measured) / float64(all.measured+all.missed); got < leastCoverage {
-		return fmt.Sprintf("only %.1f %% of the requests could be measured in the last %d blocks (%d were missed), fewer than %.0f %%",
-			100*got, len(c.blocks), all.missed, 100*leastCoverage)
-	}
-	return ""
-}
-
-// leastCoverage is the share that has to be measured.
-const leastCoverage = 0.9
-
-// lost is what the probes of all nodes saw and could not measure in a block.
-type lost struct{ requests, desynced, older uint64 }
-
-func (l *lost) add(s *wire.Status) {
-	l.requests += s.Loss.Requests
-	l.desynced += s.Loss.Desynced
-	l.older += s.Loss.Older
 }

@@ -29,9 +29,7 @@ func TestABlockThatCannotBeTrustedSaysWhy(t *testing.T) {
 		"another node answers":               {func(b *machine) { b.change(func(s *wire.Status) { s.Node = "z" }) }, `that one is of node "b"`, false, false},
 		"nonsense":                           {nonsense, "node b: ", false, false},
 		"a cut answer":                       {half, "node b: ", false, false},
-		"requests were lost":                 {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Requests += 3 }) }, "the probe lost 3 requests", false, true},
-		"HTTP/2 was lost track of":           {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Desynced += 30 }) }, "only 72.5 % of the requests could be measured", false, true},
-		"now and then":                       {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Desynced += 5 }) }, "", false, true},
+		"requests were lost":                 {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Requests += 3 }) }, "", false, false},
 		"others on the node speak TLS":       {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Unmeasured += 5000 }) }, "", false, true},
 		"exemplars that nobody read in time": {func(b *machine) { b.change(func(s *wire.Status) { s.Loss.Exemplars += 5000 }) }, "", false, true},
 	} {
@@ -143,25 +141,5 @@ func TestAPodThatNoProbeSeesIsNamed(t *testing.T) {
 		if (got != "") != tt.fault || tt.fault && !strings.Contains(got, "10.0.2.1:8080, a pod of the canary") {
 			t.Errorf("%s: %q", name, got)
 		}
-	}
-}
-
-// What is missed counts over the last blocks: one with little traffic says
-// nothing, and what was long ago neither.
-func TestCoverageIsThatOfTheLastBlocks(t *testing.T) {
-	var c coverage
-	for i, tt := range []struct {
-		measured, missed uint64
-		low              bool
-	}{{1, 1, false}, {0, 3, false}, {1, 2, true}, {100, 0, false}, {0, 10, true}} {
-		if got := c.add(tt.measured, lost{desynced: tt.missed}); (got != "") != tt.low {
-			t.Errorf("block %d: %q", i, got)
-		}
-	}
-	for range coverageBlocks {
-		c.add(0, lost{})
-	}
-	if got := c.add(1, lost{older: 5}); got != "" {
-		t.Errorf("later: %q", got)
 	}
 }
