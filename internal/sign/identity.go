@@ -1,6 +1,8 @@
 package sign
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -33,6 +35,9 @@ func NewIdentityVerifier(trustedRootJSON []byte, id Identity) (*Verifier, error)
 	if err != nil {
 		return nil, fmt.Errorf("verifying an identity: %w", err)
 	}
+	if n := values(trustedRootJSON); n > 1 {
+		return nil, fmt.Errorf("reading trusted root: %w", &SeveralRootsError{n})
+	}
 	trusted, err := root.NewTrustedRootFromJSON(trustedRootJSON)
 	if err != nil {
 		return nil, fmt.Errorf("reading trusted root: %w", err)
@@ -55,6 +60,28 @@ func NewIdentityVerifier(trustedRootJSON []byte, id Identity) (*Verifier, error)
 		return nil, fmt.Errorf("reading trusted root: %w", err)
 	}
 	return &Verifier{check: check, who: who, material: onlyCertificate}, nil
+}
+
+// SeveralRootsError means that a file has more than one trusted root, as gh
+// attestation trusted-root prints them. Each is another authority, and whoever
+// verifies has to say which one it is.
+type SeveralRootsError struct{ Roots int }
+
+func (e *SeveralRootsError) Error() string { return fmt.Sprintf("there are %d, want one", e.Roots) }
+
+// Hint prints the command that keeps one.
+func (e *SeveralRootsError) Hint() string {
+	return `keep the one of your authority, for example: jq -c 'select(any(.certificateAuthorities[]; .uri == "https://fulcio.sigstore.dev"))'`
+}
+
+// values counts the JSON values in a text, up to where it is none.
+func values(text []byte) (n int) {
+	for d := json.NewDecoder(bytes.NewReader(text)); ; n++ {
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return n
+		}
+	}
 }
 
 // OpenIdentityVerifier is [NewIdentityVerifier] with the trusted root in the file

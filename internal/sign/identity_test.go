@@ -173,3 +173,16 @@ func encode(t *testing.T, m map[string]any) []byte {
 	}
 	return raw
 }
+
+// gh attestation trusted-root prints one root a line.
+func TestOneTrustedRootIsNamed(t *testing.T) {
+	both := append(append(signtest.New(t).TrustedRoot(), '\n'), signtest.New(t).TrustedRoot()...)
+	_, err := sign.NewIdentityVerifier(both, sign.Identity{Subject: subject, Issuer: issuer})
+	var several *sign.SeveralRootsError
+	if !errors.As(err, &several) || several.Roots != 2 || !strings.Contains(several.Hint(), "jq -c") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := sign.NewIdentityVerifier(both[:len(both)-4], sign.Identity{Subject: subject, Issuer: issuer}); err == nil || errors.As(err, &several) {
+		t.Errorf("a root and the beginning of another: %v", err)
+	}
+}
