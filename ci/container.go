@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"dagger/sluice/command"
 	"dagger/sluice/internal/dagger"
@@ -78,44 +79,85 @@ func (m *Sluice) tools(ctr *dagger.Container, job toolbox.Job) *dagger.Container
 		WithoutMount(toolbox.Script)
 }
 
-// keys are what a release is signed with: a pair of the caller's, or one that
-// sluice makes up and keeps in the out folder.
-type keys struct {
+// signer is who signs a release: a pair of keys of the caller's, an identity, or a
+// pair that sluice makes up and keeps in the out folder.
+type signer struct {
 	private, passphrase *dagger.Secret
 	public              *dagger.File
+	token               *dagger.Secret
 }
 
-// give puts the keys where sluice looks for them. The private one is no part
+// give puts keys and token where sluice looks for them. The private key is no part
 // of any folder that a function returns.
-func (k keys) give(ctr *dagger.Container) (*dagger.Container, error) {
-	if err := command.CheckKeys(k.private != nil, k.passphrase != nil, k.public != nil); err != nil {
+func (m *Sluice) give(ctx context.Context, ctr *dagger.Container, by signer) (*dagger.Container, error) {
+	config, err := m.Source.File("sluice.yaml").Contents(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading sluice.yaml: %w", err)
+	}
+	signing, err := command.ParseSigning(config)
+	if err != nil {
 		return nil, err
 	}
-	if k.private == nil {
-		return ctr, nil
+	if err := signing.Check(command.Given{
+		Key: by.private != nil, Passphrase: by.passphrase != nil, PublicKey: by.public != nil, Token: by.token != nil,
+	}); err != nil {
+		return nil, err
+	}
+	switch {
+	case by.token != nil:
+		return ctr.WithSecretVariable("SIGSTORE_ID_TOKEN", by.token), nil
+	case by.private != nil:
+		return ctr.
+			WithFile("out/keys/cosign.pub", by.public).
+			WithMountedSecret(signing.KeyFile(workdir), by.private).
+			WithSecretVariable(signing.PassphraseEnv, by.passphrase), nil
+	}
+	return ctr, nil
+}
+
+// credentials are for the registry of sluice.yaml, in the form of ~/.docker/config.json.
+func credentials(ctr *dagger.Container, registry *dagger.Secret) *dagger.Container {
+	if registry == nil {
+		return ctr
 	}
 	return ctr.
-		WithFile("out/keys/cosign.pub", k.public).
-		WithMountedSecret("out/keys/cosign.key", k.private).
-		WithSecretVariable("SLUICE_PASSPHRASE", k.passphrase), nil
+		WithEnvVariable("DOCKER_CONFIG", registryDir).
+		WithMountedSecret(registryDir+"/config.json", registry)
+}
+
+// now is the time; tests stop it.
+var now = time.Now
+
+// fresh makes what follows run each time: what an engine, a network or a service
+// said an hour ago is no answer today.
+func fresh(ctr *dagger.Container) *dagger.Container {
+	return ctr.WithEnvVariable("SLUICE_RUN", now().UTC().Format(time.RFC3339Nano))
 }
 
 // sluice runs a step for a version and returns the container afterwards.
 func (m *Sluice) sluice(job toolbox.Job, step, version string, flags ...string) (*dagger.Container, error) {
-	return m.signed(job, keys{}, step, version, flags...)
-}
-
-// signed is sluice with keys to sign with.
-func (m *Sluice) signed(job toolbox.Job, k keys, step, version string, flags ...string) (*dagger.Container, error) {
 	args, err := command.Step(step, version, flags...)
 	if err != nil {
 		return nil, err
 	}
-	ctr, err := k.give(m.workbench(job))
+	return m.workbench(job).WithExec(args, privileges(job)), nil
+}
+
+// signed is sluice for steps that sign.
+func (m *Sluice) signed(ctx context.Context, job toolbox.Job, by signer, step, version string, flags ...string) (*dagger.Container, error) {
+	args, err := command.Step(step, version, flags...)
 	if err != nil {
 		return nil, err
 	}
-	return ctr.WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: job.Privileged()}), nil
+	ctr, err := m.give(ctx, m.workbench(job), by)
+	if err != nil {
+		return nil, err
+	}
+	return ctr.WithExec(args, privileges(job)), nil
+}
+
+func privileges(job toolbox.Job) dagger.ContainerWithExecOpts {
+	return dagger.ContainerWithExecOpts{InsecureRootCapabilities: job.Privileged()}
 }
 
 // text is what a container printed.

@@ -9,6 +9,7 @@ require (
 	github.com/vektah/gqlparser/v2 v2.5.33
 	go.opentelemetry.io/otel v1.43.0
 	go.opentelemetry.io/otel/trace v1.43.0
+	go.yaml.in/yaml/v3 v3.0.5
 )
 
 require dagger.io/dagger v0.21.8

@@ -44,9 +44,9 @@ type Sluice struct {
 // New takes what all functions need.
 func New(
 	ctx context.Context,
-	// Folder with sluice.yaml and the go.mod of the service
+	// Folder with sluice.yaml and the go.mod of the service; all of it goes along but history, out folders, and files that are called like secrets
 	// +defaultPath="/"
-	// +ignore=["out", "bin", "**/node_modules", "**/*.test", "**/*.prof", ".git", "!.git/HEAD", "!.git/packed-refs", "!.git/refs"]
+	// +ignore=["out", "bin", "**/node_modules", "**/*.test", "**/*.prof", "**/cosign.key", "**/.env", "**/kubeconfig", ".git", "!.git/HEAD", "!.git/packed-refs", "!.git/refs"]
 	source *dagger.Directory,
 	// Source of the sluice command (default: this module's own repository)
 	// +defaultPath="/"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"dagger/sluice/enginetest"
 	"dagger/sluice/internal/dagger"
@@ -32,8 +33,9 @@ func file(name string) *dagger.File { return folder(name).File(name) }
 func secret(name string) *dagger.Secret { return dag.SetSecret(name, "value of "+name) }
 
 const (
-	rollout  = `{"version":"v1.1.0","outcome":"rolled-back","verdict":"fail","trigger":"slo","reason":"slower","steps":[{"step":"gate","status":"failed","summary":"fail","seconds":3}]}`
-	manifest = `{"result":{"version":"v1.1.0","image":"sha256:00"},"steps":[{"step":"build","status":"done","seconds":1}]}`
+	rollout    = `{"version":"v1.1.0","outcome":"rolled-back","verdict":"fail","trigger":"slo","reason":"slower","steps":[{"step":"gate","status":"failed","summary":"fail","seconds":3}]}`
+	reproduced = `{"result":[],"steps":[{"step":"build","summary":"reproduced bit for bit"}]}`
+	manifest   = `{"result":{"version":"v1.1.0","image":"sha256:00"},"steps":[{"step":"build","status":"done","seconds":1}]}`
 )
 
 // calls are all functions, each with what a person would give it.
@@ -57,8 +59,11 @@ var calls = map[string]struct {
 		_, err := m.UpxTest(ctx, "v1.1.0", "json")
 		return err
 	}},
-	"reproduce": {nil, func(ctx context.Context, m *Sluice) error {
-		_, err := m.Reproduce(ctx, "v1.1.0")
+	"reproduce": {map[string]any{"stdout": reproduced}, func(ctx context.Context, m *Sluice) error {
+		said, err := m.Reproduce(ctx, "v1.1.0")
+		if err == nil && said != "reproduced bit for bit" {
+			err = errors.New(said)
+		}
 		return err
 	}},
 	"sbom": {nil, func(ctx context.Context, m *Sluice) error {
@@ -82,15 +87,15 @@ var calls = map[string]struct {
 		return err
 	}},
 	"image": {nil, func(ctx context.Context, m *Sluice) error {
-		c, err := m.Image("v1.1.0", nil)
+		c, err := m.Image(ctx, "v1.1.0", nil)
 		return sent(ctx, c, err)
 	}},
-	"sign": {nil, func(ctx context.Context, m *Sluice) error {
-		d, err := m.Sign("v1.1.0", secret("key"), secret("passphrase"), file("cosign.pub"))
+	"sign": {map[string]any{"contents": "sign: {key: keys/cosign.key, passphrase_env: WORD}"}, func(ctx context.Context, m *Sluice) error {
+		d, err := m.Sign(ctx, "v1.1.0", secret("key"), secret("passphrase"), file("cosign.pub"), nil)
 		return sent(ctx, d, err)
 	}},
-	"policy": {nil, func(ctx context.Context, m *Sluice) error {
-		_, err := m.Policy(ctx, "v1.1.0", "text")
+	"policy": {map[string]any{"contents": "sign: {keyless: {identity: me}}"}, func(ctx context.Context, m *Sluice) error {
+		_, err := m.Policy(ctx, "v1.1.0", "text", nil, nil, nil, secret("identity"))
 		return err
 	}},
 	"verify": {nil, func(ctx context.Context, m *Sluice) error {
@@ -98,7 +103,7 @@ var calls = map[string]struct {
 		return err
 	}},
 	"publish": {map[string]any{"stdout": manifest}, func(ctx context.Context, m *Sluice) error {
-		r, err := m.Publish(ctx, "v1.1.0", secret("key"), secret("passphrase"), file("cosign.pub"), secret("registry"))
+		r, err := m.Publish(ctx, "v1.1.0", secret("key"), secret("passphrase"), file("cosign.pub"), nil, secret("registry"))
 		if err == nil && r.Image != "sha256:00" {
 			err = errors.New("image " + r.Image)
 		}
@@ -118,15 +123,15 @@ var calls = map[string]struct {
 	}},
 	"canary": {map[string]any{"exitCode": 1, "contents": rollout}, func(ctx context.Context, m *Sluice) error {
 		r, err := m.Canary(ctx, "v1.0.0", "v1.1.0", folder("before"), []string{"SHOP_LATENCY=50ms"}, nil,
-			"http://127.0.0.1:8080/", 200, nil, nil, nil)
+			"http://127.0.0.1:8080/", 200, nil, nil, nil, nil)
 		if err == nil && (r.Verdict != "fail" || r.Outcome != "rolled-back" || r.Status != 1 || len(r.Steps) != 1) {
 			err = errors.New("verdict " + r.Verdict + ", outcome " + r.Outcome)
 		}
 		return err
 	}},
-	"pipeline": {map[string]any{"contents": strings.Replace(rollout, "{", `{"result":{"version":"v1.1.0"},`, 1), "stdout": "same bytes\n"}, func(ctx context.Context, m *Sluice) error {
-		r, err := m.Pipeline(ctx, "v1.1.0", "v0.0.0", nil, nil, "http://127.0.0.1:8080/", 200, secret("key"), secret("passphrase"), file("cosign.pub"))
-		if err == nil && (len(r.Steps) != 3 || r.Steps[0].Summary != "same bytes") {
+	"pipeline": {map[string]any{"contents": strings.Replace(rollout, "{", `{"result":{"version":"v1.1.0"},`, 1), "stdout": reproduced}, func(ctx context.Context, m *Sluice) error {
+		r, err := m.Pipeline(ctx, "v1.1.0", "v0.0.0", nil, nil, "http://127.0.0.1:8080/", 200, secret("key"), secret("passphrase"), file("cosign.pub"), nil, secret("registry"))
+		if err == nil && (len(r.Steps) != 3 || r.Steps[0].Summary != "reproduced bit for bit") {
 			err = fmt.Errorf("steps %v", r.Steps)
 		}
 		return err
@@ -154,6 +159,8 @@ func sent(ctx context.Context, v interface {
 }
 
 func TestEveryFunctionAsksWhatItsPlanSays(t *testing.T) {
+	now = func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+	defer func() { now = time.Now }()
 	for name, tt := range calls {
 		t.Run(name, func(t *testing.T) {
 			enginetest.Session.Reset(nil)

@@ -12,7 +12,7 @@ import (
 // +check
 func (m *Sluice) Bpf(
 	ctx context.Context,
-	// Image with Go that clang is added to, if it is not the one of the other functions
+	// Image with Go, if it is not the one of the other functions; clang-19, llvm-19 and libbpf-dev are added where it has none
 	// +optional
 	clang *dagger.Container,
 ) (*dagger.Directory, error) {
@@ -42,13 +42,14 @@ func (m *Sluice) BpfCheck(
 }
 
 // LoadTest lets the engine's kernel verify and load an object, and tries everything else that a rollout needs of it. It runs as root of the engine.
+// +cache="never"
 func (m *Sluice) LoadTest(
 	ctx context.Context,
 	// Object to load (default: the probe that sluice is built with)
 	// +optional
 	object *dagger.File,
 ) (string, error) {
-	return m.workbench(toolbox.Serve).
+	return fresh(m.workbench(toolbox.Serve)).
 		WithFile(objectFile, m.object(object)).
 		WithExec(command.LoadTest(objectFile), dagger.ContainerWithExecOpts{InsecureRootCapabilities: true}).
 		Stdout(ctx)
@@ -64,13 +65,14 @@ func (m *Sluice) object(given *dagger.File) *dagger.File {
 }
 
 // Kernels tries every eBPF object on Linux 5.10 to the newest, in virtual machines. It needs Debian's kernels from the network.
+// +cache="never"
 func (m *Sluice) Kernels(
 	ctx context.Context,
 	// Only this kernel
 	// +optional
 	only string,
 ) (string, error) {
-	return m.tools(m.golang(), toolbox.Kernels).
+	return fresh(m.tools(m.golang(), toolbox.Kernels)).
 		WithDirectory(toolDir, m.Tool).
 		WithWorkdir(toolDir).
 		WithExec(command.Kernels(only)).

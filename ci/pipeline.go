@@ -18,7 +18,7 @@ func (m *Sluice) Run(
 	ctx context.Context,
 	// Version of the release, for example v1.2.0
 	version string,
-	// Version that serves before it, made from the same source
+	// Version that serves before it: it is made for this, and published nowhere
 	// +default="v0.0.0"
 	stableVersion string,
 	// Source of the stable version (default: the same source)
@@ -42,14 +42,24 @@ func (m *Sluice) Run(
 	// Public key (cosign.pub)
 	// +optional
 	publicKey *dagger.File,
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
+	// Credentials of the registry, in the form of ~/.docker/config.json
+	// +optional
+	registryConfig *dagger.Secret,
 ) (*Rollout, error) {
 	started := time.Now()
 	same, err := m.Reproduce(ctx, version)
 	if err != nil {
 		return nil, fmt.Errorf("building twice: %w", err)
 	}
-	reproduced := Step{Name: "reproduce", Status: "done", Summary: outcome.LastLine(same), Seconds: time.Since(started).Seconds()}
-	r, err := m.Canary(ctx, stableVersion, version, stable, env, nil, url, rate, key, passphrase, publicKey)
+	reproduced := Step{Name: "reproduce", Status: "done", Summary: same, Seconds: time.Since(started).Seconds()}
+	r, err := m.rollout(ctx, trial{
+		Rollout: command.Rollout{Stable: stableVersion, Version: version, Env: env, URL: url, Rate: rate},
+		source:  stable, by: signer{key, passphrase, publicKey, identityToken},
+		publish: true, registry: registryConfig,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +105,14 @@ func (m *Sluice) Pipeline(
 	// Public key (cosign.pub)
 	// +optional
 	publicKey *dagger.File,
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
+	// Credentials of the registry, in the form of ~/.docker/config.json
+	// +optional
+	registryConfig *dagger.Secret,
 ) (*Rollout, error) {
-	return m.Run(ctx, version, stableVersion, stable, env, url, rate, key, passphrase, publicKey)
+	return m.Run(ctx, version, stableVersion, stable, env, url, rate, key, passphrase, publicKey, identityToken, registryConfig)
 }
 
 // Synced is how an application of Argo CD ended.

@@ -8,7 +8,7 @@ import (
 	"dagger/sluice/toolbox"
 )
 
-// Lint checks sluice.yaml, and the Go source with vet; where tools/go.mod has them, with gofumpt and staticcheck, too.
+// Lint checks the Go source with vet, and with gofumpt and staticcheck where tools/go.mod has them. For sluice.yaml there is check-config.
 // +check
 func (m *Sluice) Lint(ctx context.Context) (string, error) {
 	return m.workbench(toolbox.Compile).
@@ -18,6 +18,7 @@ func (m *Sluice) Lint(ctx context.Context) (string, error) {
 }
 
 // Test runs the tests of the source, as root of the engine: some load eBPF programs.
+// +cache="never"
 func (m *Sluice) Test(
 	ctx context.Context,
 	// Packages
@@ -31,7 +32,7 @@ func (m *Sluice) Test(
 	race bool,
 ) (string, error) {
 	args, cgo := command.Test(packages, run, race)
-	return m.workbench(toolbox.Test).
+	return fresh(m.workbench(toolbox.Test)).
 		WithEnvVariable("CGO_ENABLED", cgo).
 		WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: true}).
 		Stdout(ctx)

@@ -67,7 +67,7 @@ func (m *Sluice) UpxTest(
 	return m.report(ctx, toolbox.Pack, "pack", version, format)
 }
 
-// Reproduce builds everything twice, in different folders and with caches of their own, and fails if a byte differs.
+// Reproduce builds everything twice, in different folders and with caches of their own, fails if a byte differs, and says what was reproduced.
 // +check
 func (m *Sluice) Reproduce(
 	ctx context.Context,
@@ -75,8 +75,12 @@ func (m *Sluice) Reproduce(
 	// +default="v0.0.0"
 	version string,
 ) (string, error) {
-	ctr, err := m.sluice(toolbox.Compile, "build", version, "--verify-reproducible")
-	return text(ctx, ctr, err)
+	ctr, err := m.sluice(toolbox.Compile, "build", version, "--verify-reproducible", "-o", "json")
+	said, err := text(ctx, ctr, err)
+	if err != nil {
+		return "", err
+	}
+	return outcome.Summary(said, "build")
 }
 
 // Sbom writes down what is inside every binary and the probe object, as CycloneDX and SPDX.
@@ -92,8 +96,9 @@ func (m *Sluice) Sbom(
 	return ctr.Directory(command.Release(version) + "/sbom"), nil
 }
 
-// Image assembles the multi-arch image and returns the one for the engine's platform. Where sluice.yaml names a registry, give the out folder of publish: it has the image already.
+// Image assembles the multi-arch image and returns the one for the engine's platform. Nothing is sent to a registry. Where sluice.yaml names a key or an identity, give the out folder of publish: it has the image already.
 func (m *Sluice) Image(
+	ctx context.Context,
 	// Version of the release, for example v1.2.3
 	version string,
 	// Out folder that publish or pipeline returned (default: a release is made)
@@ -105,7 +110,7 @@ func (m *Sluice) Image(
 		return nil, err
 	}
 	if out == nil {
-		ctr, err := m.sluice(toolbox.Pack, "publish", version)
+		ctr, err := m.signed(ctx, toolbox.Pack, signer{}, "publish", version, "--local")
 		if err != nil {
 			return nil, err
 		}
@@ -120,6 +125,7 @@ func (m *Sluice) Image(
 
 // Sign makes a release and signs all of it. It returns the out folder; without a key sluice makes one up in it.
 func (m *Sluice) Sign(
+	ctx context.Context,
 	// Version of the release, for example v1.2.3
 	version string,
 	// Private key (cosign.key), for example file:cosign.key
@@ -131,8 +137,11 @@ func (m *Sluice) Sign(
 	// Public key (cosign.pub)
 	// +optional
 	publicKey *dagger.File,
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
 ) (*dagger.Directory, error) {
-	ctr, err := m.signed(toolbox.Pack, keys{key, passphrase, publicKey}, "sign", version)
+	ctr, err := m.signed(ctx, toolbox.Pack, signer{key, passphrase, publicKey, identityToken}, "sign", version)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +157,25 @@ func (m *Sluice) Policy(
 	// Form of the answer: text or json
 	// +default="text"
 	format string,
+	// Private key (cosign.key), for example file:cosign.key
+	// +optional
+	key *dagger.Secret,
+	// Passphrase of the key, for example env:SLUICE_PASSPHRASE
+	// +optional
+	passphrase *dagger.Secret,
+	// Public key (cosign.pub)
+	// +optional
+	publicKey *dagger.File,
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
 ) (string, error) {
-	return m.report(ctx, toolbox.Pack, "policy", version, format)
+	form, err := command.Format(format)
+	if err != nil {
+		return "", err
+	}
+	ctr, err := m.signed(ctx, toolbox.Pack, signer{key, passphrase, publicKey, identityToken}, "policy", version, form...)
+	return text(ctx, ctr, err)
 }
 
 // Verify checks a release that was made before: signatures, digests, SBOMs and image, offline.
@@ -187,6 +213,7 @@ type Release struct {
 }
 
 // Publish makes a release, proves it, and publishes it: into the registry of sluice.yaml, if it names one, and into the OCI layout of the out folder.
+// +cache="session"
 func (m *Sluice) Publish(
 	ctx context.Context,
 	// Version of the release, for example v1.2.3
@@ -200,7 +227,10 @@ func (m *Sluice) Publish(
 	// Public key (cosign.pub)
 	// +optional
 	publicKey *dagger.File,
-	// Credentials of the registry, as in ~/.docker/config.json
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
+	// Credentials of the registry, in the form of ~/.docker/config.json
 	// +optional
 	registryConfig *dagger.Secret,
 ) (*Release, error) {
@@ -208,16 +238,11 @@ func (m *Sluice) Publish(
 	if err != nil {
 		return nil, err
 	}
-	ctr, err := keys{key, passphrase, publicKey}.give(m.workbench(toolbox.Pack))
+	ctr, err := m.give(ctx, m.workbench(toolbox.Pack), signer{key, passphrase, publicKey, identityToken})
 	if err != nil {
 		return nil, err
 	}
-	if registryConfig != nil {
-		ctr = ctr.
-			WithEnvVariable("DOCKER_CONFIG", registryDir).
-			WithMountedSecret(registryDir+"/config.json", registryConfig)
-	}
-	ctr = ctr.WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: toolbox.Pack.Privileged()})
+	ctr = fresh(credentials(ctr, registryConfig)).WithExec(args, privileges(toolbox.Pack))
 	manifest, err := ctr.Stdout(ctx)
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func steps(list []outcome.Step) []Step {
 	return out
 }
 
-// Canary rolls a version out beside a stable one in the engine, with requests all the time: the probe measures both, the gate judges, and the version is promoted or rolled back. It runs as root of the engine. A verdict that is no pass is a value, not an error.
+// Canary rolls a version out beside a stable one in the engine, with requests all the time: the probe measures both, the gate judges, and the version is promoted or rolled back. Nothing is sent to a registry. It runs as root of the engine. A verdict that is no pass is a value, not an error.
 // +cache="session"
 func (m *Sluice) Canary(
 	ctx context.Context,
@@ -79,33 +79,57 @@ func (m *Sluice) Canary(
 	// Public key (cosign.pub)
 	// +optional
 	publicKey *dagger.File,
+	// Token of the identity that signs (sign.keyless), for the audience sigstore, for example env:SIGSTORE_ID_TOKEN
+	// +optional
+	identityToken *dagger.Secret,
 ) (*Rollout, error) {
-	spec := command.Rollout{Stable: stableVersion, Version: version, StableEnv: stableEnv, Env: env, URL: url, Rate: rate}
-	args, err := spec.Canary(reports)
+	return m.rollout(ctx, trial{
+		Rollout: command.Rollout{Stable: stableVersion, Version: version, StableEnv: stableEnv, Env: env, URL: url, Rate: rate},
+		source:  stable, by: signer{key, passphrase, publicKey, identityToken},
+	})
+}
+
+// trial is a version that is made and rolled out beside a stable one.
+type trial struct {
+	command.Rollout
+	source   *dagger.Directory // of the stable version; nil: the same
+	by       signer
+	publish  bool           // to the registry of sluice.yaml, if it names one
+	registry *dagger.Secret // credentials of that
+}
+
+// rollout makes both versions and rolls one out. The stable one is made up for the
+// occasion, so it goes to no registry.
+func (m *Sluice) rollout(ctx context.Context, t trial) (*Rollout, error) {
+	args, err := t.Canary(reports)
 	if err != nil {
 		return nil, err
 	}
-	k := keys{key, passphrase, publicKey}
+	publish, err := command.Step("publish", t.Version, "-o", "json")
+	if err != nil {
+		return nil, err
+	}
 	first := *m
-	if stable != nil {
-		first.Source = stable
+	if t.source != nil {
+		first.Source = t.source
 	}
-	before, err := first.signed(toolbox.Pack, k, "publish", stableVersion)
+	before, err := first.signed(ctx, toolbox.Pack, t.by, "publish", t.Stable, "--local")
 	if err != nil {
 		return nil, err
 	}
-	ctr, err := k.give(m.workbench(toolbox.Serve).WithDirectory("out", before.Directory("out")))
+	ctr, err := m.give(ctx, m.workbench(toolbox.Serve).WithDirectory("out", before.Directory("out")), t.by)
 	if err != nil {
 		return nil, err
 	}
-	publish, err := command.Step("publish", version, "-o", "json")
-	if err != nil {
-		return nil, err
+	if t.publish {
+		ctr = fresh(credentials(ctr, t.registry))
+	} else {
+		publish = append(publish, "--local")
 	}
 	ctr = ctr.WithExec(publish, dagger.ContainerWithExecOpts{
 		InsecureRootCapabilities: true, RedirectStdout: "out/publish.json",
 	})
-	return m.judged(ctx, ctr, args, version)
+	return m.judged(ctx, fresh(ctr), args, t.Version)
 }
 
 // judged runs a rollout and reads what came of it.
@@ -171,8 +195,7 @@ func (m *Sluice) Rollback(
 	if err != nil {
 		return nil, err
 	}
-	return m.workbench(toolbox.Serve).
-		WithDirectory("out", out).
+	return fresh(m.workbench(toolbox.Serve).WithDirectory("out", out)).
 		WithExec(args, dagger.ContainerWithExecOpts{InsecureRootCapabilities: true}).
 		Directory("out"), nil
 }

@@ -33,20 +33,6 @@ func CheckCommit(id string) error {
 	return nil
 }
 
-// CheckKeys refuses half a key pair: a private key is of no use without its
-// passphrase, and what it signs cannot be verified without the public key.
-func CheckKeys(private, passphrase, public bool) error {
-	switch {
-	case private == passphrase && passphrase == public:
-		return nil
-	case !private:
-		return fmt.Errorf("--key is missing: give the private key, too, for example --key=file:cosign.key")
-	case !passphrase:
-		return fmt.Errorf("--passphrase is missing: give the passphrase of --key, for example --passphrase=env:SLUICE_PASSPHRASE")
-	}
-	return fmt.Errorf("--public-key is missing: give the other half of --key, for example --public-key=cosign.pub")
-}
-
 // BuildSluice compiles the command itself.
 func BuildSluice(to string) []string {
 	return []string{"go", "build", "-trimpath", "-buildvcs=false", "-o", to, "./cmd/sluice"}

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -22,11 +23,6 @@ func TestArgumentsThatCannotWorkSayWhatWould(t *testing.T) {
 		"no commit":                       {CheckCommit(""), ""},
 		"a commit":                        {CheckCommit(strings.Repeat("a1", 20)), ""},
 		"a short commit":                  {CheckCommit("a1b2c3d"), "git rev-parse HEAD"},
-		"no keys":                         {CheckKeys(false, false, false), ""},
-		"all keys":                        {CheckKeys(true, true, true), ""},
-		"no private key":                  {CheckKeys(false, true, true), "--key=file:cosign.key"},
-		"no passphrase":                   {CheckKeys(true, false, true), "--passphrase=env:SLUICE_PASSPHRASE"},
-		"no public key":                   {CheckKeys(true, true, false), "--public-key=cosign.pub"},
 		"the engine itself":               {CheckEngine("v0.21.8"), ""},
 		"a later engine":                  {CheckEngine("v0.22.0"), ""},
 		"a build before a later engine":   {CheckEngine("v0.21.9-260801-abcdef"), ""},
@@ -164,6 +160,64 @@ func exitCode(err error) int {
 		return -1
 	}
 	return 0
+}
+
+// The script is run by a shell with a go that only says what it was called with.
+func TestLintUsesTheToolsThatThereAre(t *testing.T) {
+	const both = "mvdan.cc/gofumpt\nhonnef.co/go/tools/cmd/staticcheck"
+	for name, tt := range map[string]struct {
+		tools  string // of tools/go.mod; "": there is none
+		wrong  string // the call that fails
+		status int
+		want   []string
+	}{
+		"none":                 {"", "", 0, []string{"root: vet", "sub: vet"}},
+		"others":               {"vet\ngotest.tools/gotestsum", "", 0, []string{"root: vet", "sub: vet"}},
+		"both":                 {both, "", 0, []string{"gofumpt ./ci/main.go ./main.go", "root: vet", "root: staticcheck", "sub: vet", "sub: staticcheck"}},
+		"vet finds something":  {both, "sub: vet", 1, nil},
+		"a tool is broken":     {both, "root: staticcheck", 1, nil},
+		"a file is not pretty": {both, "gofumpt", 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			script := `cd "$0"; mkdir ci sub tools bin testdata out
+echo 'module example.com/root' >go.mod; echo 'module example.com/sub' >sub/go.mod; echo 'module dagger/ci' >ci/go.mod
+touch main.go ci/main.go ci/dagger.gen.go testdata/a.go out/a.go
+test -z "$1" || echo 'module example.com/tools' >tools/go.mod`
+			if out, err := exec.Command("sh", "-euc", script, dir, tt.tools).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			program := `#!/bin/sh
+in=${PWD##*/}; test "$PWD" != '` + dir + `' || in=root
+case "$*" in
+"tool -modfile=tools/go.mod") printf '%s\n' "$TOOLS"; exit ;;
+"list ./..."*) test "$in" = tools || echo "$in"; exit ;;
+*gofumpt*) shift 4; what="gofumpt $(echo "$@" | tr ' ' '\n' | sort | paste -sd' ')" ;;
+*staticcheck*) what="$in: staticcheck" ;;
+*) what="$in: $1" ;;
+esac
+echo "$what" >>'` + dir + `/calls'
+case $what in "$WRONG"*) test -z "$WRONG" || { echo wrong; exit 1; } ;; esac
+`
+			if err := os.WriteFile(dir+"/bin/go", []byte(program), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			args := Lint()
+			cmd := exec.Command(args[0], args[1], strings.ReplaceAll(args[2], "/tmp/modules", dir+"/modules"))
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"), "TOOLS="+tt.tools, "WRONG="+tt.wrong)
+			out, err := cmd.CombinedOutput()
+			if code := exitCode(err); code != tt.status {
+				t.Fatalf("status %d, want %d: %s", code, tt.status, out)
+			}
+			calls, err := os.ReadFile(dir + "/calls")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Split(strings.TrimSpace(string(calls)), "\n"); tt.want != nil && !slices.Equal(got, tt.want) {
+				t.Errorf("called %q, want %q", got, tt.want)
+			}
+		})
+	}
 }
 
 func TestTheRaceDetectorGetsCgo(t *testing.T) {

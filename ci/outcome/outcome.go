@@ -5,7 +5,6 @@ package outcome
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 )
 
 // Step is one step of a run.
@@ -85,8 +84,16 @@ func Verdict(status int) string {
 	return "broken" // usage, configuration, environment, interrupted
 }
 
-// LastLine is the last line of a text that says anything.
-func LastLine(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+// Summary is what a step said of itself, in what sluice printed with -o json.
+func Summary(text, step string) (string, error) {
+	var out struct{ Steps []Step }
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
+		return "", fmt.Errorf("reading the result of %s: %w", step, err)
+	}
+	for _, s := range out.Steps {
+		if s.Name == step && s.Summary != "" {
+			return s.Summary, nil
+		}
+	}
+	return "", fmt.Errorf("reading the result of %s: it says nothing of that step", step)
 }

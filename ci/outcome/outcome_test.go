@@ -47,10 +47,15 @@ func TestEveryStatusHasItsWord(t *testing.T) {
 	}
 }
 
-func TestTheLastLineSaysSomething(t *testing.T) {
-	for text, want := range map[string]string{"": "", "a\nb\n\n": "b", "one": "one"} {
-		if got := LastLine(text); got != want {
-			t.Errorf("last line of %q is %q, want %q", text, got, want)
+func TestAStepSaysWhatItCameTo(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"steps":[{"step":"build","summary":"reproduced"}],"result":[]}`: "reproduced",
+		`{"steps":[{"step":"pack","summary":"packed"}]}`:                  "",
+		`{"steps":[{"step":"build"}]}`:                                    "",
+		"PLATFORM  STRIPPED":                                              "",
+	} {
+		if got, err := Summary(text, "build"); got != want || (err == nil) != (want != "") {
+			t.Errorf("summary of %q is %q, %v, want %q", text, got, err, want)
 		}
 	}
 }

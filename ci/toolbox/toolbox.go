@@ -53,6 +53,9 @@ var tools = map[Job][]tool{
 	},
 }
 
+// gone is what to do when Debian has replaced a pinned version.
+const gone = "not installed: $need - Debian keeps only the newest of a version: give an image with Go and these tools with --clang"
+
 // setups are the jobs whose tools the project's own script installs.
 var setups = map[Job]string{Pack: "demo", Serve: "demo", Test: "test", Kernels: "kernels"}
 
@@ -78,7 +81,7 @@ func Setup(j Job) string {
 		}
 		fmt.Fprintf(&b, "%s || need=\"$need %s\"\n", test, pkg)
 	}
-	b.WriteString("test -z \"$need\" || { apt-get update -qq; apt-get install -y -qq --no-install-recommends $need; }")
+	b.WriteString("test -z \"$need\" || { apt-get update -qq; apt-get install -y -qq --no-install-recommends $need || { echo \"" + gone + "\" >&2; exit 1; }; }")
 	return b.String()
 }
 

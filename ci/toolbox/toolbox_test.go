@@ -72,6 +72,18 @@ func TestTheCompilerIsPinned(t *testing.T) {
 	}
 }
 
+func TestAPinnedVersionThatIsGoneHasAWayOut(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "apt-get"), []byte("#!/bin/sh\ntest \"$1\" = update\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-euc", strings.ReplaceAll(Setup(BPF), "/usr/include/", dir+"/"))
+	cmd.Env = []string{"PATH=" + dir}
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "clang-19=1:19.1.7-3~deb12u1") || !strings.Contains(string(out), "--clang") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestJobsUseTheProjectsOwnScript(t *testing.T) {
 	if got := Setup(Pack); got != "sh "+Script+" demo" {
 		t.Error(got)

@@ -23,8 +23,9 @@ import (
 	"github.com/sluice-cd/sluice/internal/engine/command"
 )
 
-// connectTimeout is how long an engine may take to answer at all.
-const connectTimeout = 90 * time.Second
+// connectTimeout is how long an engine may take to answer at all; tests are less
+// patient.
+var connectTimeout = 90 * time.Second
 
 // Session is a connection to an engine. Close ends what runs in it.
 type Session struct {
@@ -50,17 +51,23 @@ func Open(ctx context.Context, log io.Writer) (*Session, error) {
 	}
 	client, err := dagger.Connect(live, opts...)
 	if err != nil {
-		cancel()
-		return nil, broken(ctx, fmt.Sprintf("connecting to %s", place), err)
+		defer cancel()
+		return nil, notOpened(ctx, place, err, late.Stop())
 	}
 	s := &Session{client: client, cancel: cancel}
-	if err := s.check(ctx); err != nil {
-		return nil, errors.Join(broken(ctx, fmt.Sprintf("connecting to %s", place), err), s.Close())
-	}
-	if !late.Stop() {
-		return nil, errors.Join(&MissingError{Reason: fmt.Sprintf("%s did not answer within %v", place, connectTimeout)}, s.Close())
+	err = s.check(live)
+	if inTime := late.Stop(); err != nil || !inTime {
+		return nil, errors.Join(notOpened(ctx, place, err, inTime), s.Close())
 	}
 	return s, nil
+}
+
+// notOpened is why there is no session.
+func notOpened(ctx context.Context, place Place, err error, inTime bool) error {
+	if !inTime && ctx.Err() == nil {
+		return &MissingError{Reason: fmt.Sprintf("%s did not answer within %v", place, connectTimeout)}
+	}
+	return broken(ctx, fmt.Sprintf("connecting to %s", place), err)
 }
 
 // VersionError means that an engine is too old for what it would be asked.

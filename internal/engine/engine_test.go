@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-cd/sluice/internal/engine/command"
 	"github.com/sluice-cd/sluice/internal/engine/enginetest"
@@ -21,6 +22,7 @@ func job() Job {
 		Commit: strings.Repeat("a1", 20), Run: "now", CA: "/etc/ssl/ca.pem",
 		Secrets: map[string]string{"SLUICE_PASSPHRASE": "secret"},
 		Files:   map[string]string{"cosign.key": "private"},
+		Docker:  `{"auths":{}}`,
 		Rollout: command.Rollout{
 			Version: "v1.1.0", Env: []string{"A=it's"}, Args: []string{"--slow"}, Reproduce: true,
 			URL: "http://127.0.0.1:8080/", Rate: 200,
@@ -53,7 +55,7 @@ func open(t *testing.T, answers map[string]any) *Session {
 
 func TestARunAsksTheEngineWhatItsPlanSays(t *testing.T) {
 	small := job()
-	small.Secrets, small.Files, small.Commit, small.CA, small.Exclude = nil, nil, "", "", nil
+	small.Secrets, small.Files, small.Docker, small.Commit, small.CA, small.Exclude = nil, nil, "", "", "", nil
 	small.Base, small.GoProxy = "/images/golang.tar", "file:///modules"
 	small.Rollout.Env, small.Rollout.Args, small.Rollout.Reproduce, small.Rollout.File = nil, nil, false, "deploy/sluice.yaml"
 	for name, j := range map[string]Job{"full": job(), "offline": small} {
@@ -191,6 +193,44 @@ func TestWithoutAnEngineNothingIsStartedAndNothingFetched(t *testing.T) {
 			}
 			if _, err := os.Stat(dir + "/started"); err == nil {
 				t.Error("the dagger command was started")
+			}
+		})
+	}
+}
+
+func TestAnEngineThatNeverAnswersIsMissing(t *testing.T) {
+	defer func(d time.Duration) { connectTimeout = d }(connectTimeout)
+	connectTimeout = 100 * time.Millisecond
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "dagger"), []byte("#!/bin/sh\nexec cat\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	silent := func(network, address string) net.Listener {
+		l, err := net.Listen(network, address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	_, port, err := net.SplitHostPort(silent("tcp", "127.0.0.1:0").Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent("unix", filepath.Join(dir, "engine.sock"))
+	for name, env := range map[string]map[string]string{
+		"a session": {sessionPort: port, sessionToken: "t"},
+		"a command": {runnerHost: "unix://" + dir + "/engine.sock", "PATH": dir + ":" + os.Getenv("PATH")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			without(t, sessionPort, cliVariable, runnerHost)
+			for k, v := range env {
+				t.Setenv(k, v)
+			}
+			_, err := Open(t.Context(), io.Discard)
+			var missing *MissingError
+			if !errors.As(err, &missing) || !strings.Contains(err.Error(), "did not answer within 100ms") {
+				t.Errorf("got %v", err)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func (p Place) dial(ctx context.Context, network, address string) error {
 		if errors.As(err, &op) {
 			err = op.Err
 		}
-		return &MissingError{fmt.Sprintf("nobody answers at %s: %v", strings.TrimPrefix(p.Runner+p.Session, "://"), err)}
+		return &MissingError{fmt.Sprintf("nobody answers at %s: %v", cmp.Or(p.Runner, p.Session), err)}
 	}
 	return conn.Close()
 }

@@ -22,6 +22,7 @@ const (
 	onPath  = "/usr/local/bin/sluice"
 	goCache = "/cache/go-build"
 	reports = "/tmp/report"
+	docker  = "/run/registry" // DOCKER_CONFIG, where there are credentials
 )
 
 // Job is one run in an engine. Source, Out, Binary, Run and Rollout are required.
@@ -40,12 +41,15 @@ type Job struct {
 
 	Secrets map[string]string // environment variables that nobody may read
 	Files   map[string]string // files of Source that nobody may read: content by path with slashes
+	Docker  string            // credentials for the registry, as in ~/.docker/config.json; may be empty
 	Rollout command.Rollout
 }
 
-// Excluded is what is never sent of a source. The module leaves out the same.
+// Excluded is what is never sent of a source: an engine keeps what it was sent in
+// its cache, so files that are called like secrets stay here. The module leaves out
+// the same.
 func Excluded() []string {
-	return []string{"out", "bin", "**/node_modules", "**/*.test", "**/*.prof", ".git"}
+	return []string{"out", "bin", "**/node_modules", "**/*.test", "**/*.prof", "**/cosign.key", "**/.env", "**/kubeconfig", ".git"}
 }
 
 // kept is what of an out folder stays here: keys, and what is only ever added to.
@@ -121,6 +125,9 @@ func (s *Session) workbench(j Job) *dagger.Container {
 	}
 	for _, file := range slices.Sorted(maps.Keys(j.Files)) {
 		ctr = ctr.WithMountedSecret(path.Join(workdir, file), c.SetSecret(file, j.Files[file]))
+	}
+	if j.Docker != "" {
+		ctr = ctr.WithEnvVariable("DOCKER_CONFIG", docker).WithMountedSecret(docker+"/config.json", c.SetSecret("registry", j.Docker))
 	}
 	return ctr.WithEnvVariable("SLUICE_RUN", j.Run)
 }
