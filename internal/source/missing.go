@@ -60,7 +60,7 @@ func (m *missing) held(measured [2]uint64) string {
 	if !relevant {
 		return ""
 	}
-	return fmt.Sprintf("%s missed %d requests or connections that may be of this service", m.where, m.most)
+	return fmt.Sprintf("%s lost %d requests or connections that may be of this service", m.where, m.most)
 }
 
 // doubts remembers which of the last blocks did not count, of those in which the

@@ -41,20 +41,20 @@ func TestABlockCountsUnlessTooMuchMayBeMissingOfIt(t *testing.T) {
 	}{
 		"nothing was lost":                                {node: "b"},
 		"one request in 200 of both versions":             {node: "b", change: []func(*machine){lose(5, 0, 0)}},
-		"more than that":                                  {node: "b", change: []func(*machine){lose(6, 0, 0)}, held: "the probe of node b missed 6 requests"},
+		"more than that":                                  {node: "b", change: []func(*machine){lose(6, 0, 0)}, held: "the probe of node b lost 6 requests"},
 		"where only the stable version is, few":           {node: "a", change: []func(*machine){lose(0, 20, 0)}},
-		"where the canary is, as many are too many of it": {node: "b", change: []func(*machine){lose(0, 20, 0)}, held: "node b missed 20"},
+		"where the canary is, as many are too many of it": {node: "b", change: []func(*machine){lose(0, 20, 0)}, held: "node b lost 20"},
 		"connections that were lost track of, one in 20":  {node: "b", change: []func(*machine){lose(0, 5, 0)}},
-		"and more":                                               {node: "b", change: []func(*machine){lose(0, 6, 0)}, held: "node b missed 6"},
-		"connections older than the probe":                       {node: "b", change: []func(*machine){lose(0, 0, 6)}, held: "node b missed 6"},
-		"all of it together":                                     {node: "b", change: []func(*machine){lose(2, 2, 2)}, held: "node b missed 6"},
+		"and more":                                               {node: "b", change: []func(*machine){lose(0, 6, 0)}, held: "node b lost 6"},
+		"connections older than the probe":                       {node: "b", change: []func(*machine){lose(0, 0, 6)}, held: "node b lost 6"},
+		"all of it together":                                     {node: "b", change: []func(*machine){lose(2, 2, 2)}, held: "node b lost 6"},
 		"where no pod of ours is, however many":                  {node: "d", change: []func(*machine){lose(5000, 5000, 5000)}},
 		"there is no room there, and all our pods are elsewhere": {node: "d", change: []func(*machine){crowd, lose(5000, 0, 0)}},
 		"a pod that nobody has met, and there was room":          {node: "d", change: []func(*machine){lose(5000, 0, 0)}, unmet: "canary"},
-		"a pod that nobody has met may be where there is none":   {node: "d", change: []func(*machine){crowd, lose(30, 0, 0)}, unmet: "canary", held: "the probe of node d, which can tell 256 workloads apart (--workloads) and has 256, missed 30"},
+		"a pod that nobody has met may be where there is none":   {node: "d", change: []func(*machine){crowd, lose(30, 0, 0)}, unmet: "canary", held: "the probe of node d, which can tell 256 workloads apart (--workloads) and has 256, lost 30"},
 		"if it is the canary's, few are enough":                  {node: "d", change: []func(*machine){crowd, lose(0, 6, 0)}, unmet: "canary", held: "node d, "},
 		"and not if it is the stable version's":                  {node: "d", change: []func(*machine){crowd, lose(0, 6, 0)}, unmet: "stable"},
-		"nobody says how much room there is":                     {node: "d", change: []func(*machine){func(m *machine) { m.change(func(s *wire.Status) { s.Loaded.Maps = nil }) }, lose(30, 0, 0)}, unmet: "canary", held: "node d missed 30"},
+		"nobody says how much room there is":                     {node: "d", change: []func(*machine){func(m *machine) { m.change(func(s *wire.Status) { s.Loaded.Maps = nil }) }, lose(30, 0, 0)}, unmet: "canary", held: "node d lost 30"},
 		"others on the node speak TLS, and exemplars were late": {node: "b", change: []func(*machine){func(m *machine) {
 			m.change(func(s *wire.Status) { s.Loss.Unmeasured += 5000; s.Loss.Exemplars += 5000 })
 		}}},
@@ -128,14 +128,14 @@ func TestOnlyALossThatDoesNotEndMakesTheMeasurementInvalid(t *testing.T) {
 			for i := range 300 {
 				why, answered := "", uint64(7)
 				if tt.held(i) {
-					why = "the probe missed 3 requests"
+					why = "the probe lost 3 requests"
 				}
 				if tt.answered != nil {
 					answered = tt.answered(i)
 				}
 				got := d.add(why, answered)
 				if i == tt.fault && tt.fault > 0 {
-					if !strings.Contains(got, "blocks count for nothing: the probe missed 3") {
+					if !strings.Contains(got, "blocks count for nothing: the probe lost 3") {
 						t.Errorf("block %d: %q", i, got)
 					}
 					return
