@@ -5,16 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 
+	"github.com/sluice-cd/sluice/deploy/argocd/origin"
 	"github.com/sluice-cd/sluice/internal/gitops"
 )
 
@@ -33,7 +29,7 @@ func (r *Reader) application(ctx context.Context, c *collector) (*ArgoCD, v1alph
 	}
 	a := seen(&app)
 	c.put(func(v *View) { v.ArgoCD = a })
-	return a, source(&app)
+	return a, origin.Of(&app)
 }
 
 // seen is the part of an Application that is compared.
@@ -68,16 +64,6 @@ func seen(app *v1alpha1.Application) *ArgoCD {
 	return a
 }
 
-func source(app *v1alpha1.Application) v1alpha1.ApplicationSource {
-	if app.Spec.Source == nil && len(app.Spec.Sources) > 0 {
-		return app.Spec.Sources[0]
-	}
-	if app.Spec.Source == nil {
-		return v1alpha1.ApplicationSource{}
-	}
-	return *app.Spec.Source
-}
-
 // gitAge is how long git's word holds: a server is not to be asked more often.
 const gitAge = 5 * time.Second
 
@@ -89,11 +75,8 @@ func (r *Reader) readGit(ctx context.Context, c *collector, from v1alpha1.Applic
 		c.put(func(v *View) { v.Git = k.found })
 		return
 	}
-	repo := gitops.Repo{URL: cmp.Or(deploy.Repository, from.RepoURL), Path: cmp.Or(from.Path, deploy.Path), Timeout: patience}
-	err := r.credentials(&repo.Auth)
-	if repo.URL == "" {
-		err = errors.New("neither sluice.yaml (deploy.argocd.repository) nor the Application names a git repository")
-	}
+	repo, err := origin.Repository(from, deploy, r.settings.Git)
+	repo.Timeout = patience
 	if err != nil {
 		c.missing(InGit, "repository", err)
 		return
@@ -107,19 +90,11 @@ func (r *Reader) readGit(ctx context.Context, c *collector, from v1alpha1.Applic
 	c.put(func(v *View) { v.Git = found })
 }
 
-var hash = regexp.MustCompile("^[0-9a-f]{40}$")
-
 // resolve is gitops.CheckRevision. A target that stands for nothing is an answer,
 // a commit stands for itself.
 func resolve(ctx context.Context, repo gitops.Repo, target string) (*Git, error) {
-	if hash.MatchString(target) {
+	if origin.IsCommit(target) {
 		return &Git{Target: target, Name: "commit", Commit: target}, nil
-	}
-	name := strings.TrimPrefix(target, "refs/heads/")
-	_, versionErr := semver.NewVersion(name)
-	_, constraintErr := semver.NewConstraint(name)
-	if versionErr != nil && constraintErr != nil && name != "HEAD" {
-		repo.Branch = name
 	}
 	found, err := gitops.CheckRevision(ctx, repo, target)
 	var refused *gitops.RevisionError
@@ -130,28 +105,6 @@ func resolve(ctx context.Context, repo gitops.Repo, target string) (*Git, error)
 		return nil, err
 	}
 	return &Git{Target: target, Name: fmt.Sprintf("%s %s", found.Kind, found.Name), Commit: found.Commit}, nil
-}
-
-// credentials reads those for git from the folder that the user named.
-func (r *Reader) credentials(auth *gitops.Auth) error {
-	if r.settings.Git == "" {
-		return nil
-	}
-	var key, ca []byte
-	for name, into := range map[string]func([]byte){
-		"username":       func(b []byte) { auth.Username = strings.TrimSpace(string(b)) },
-		"password":       func(b []byte) { auth.Password = strings.TrimSpace(string(b)) },
-		"ssh-privatekey": func(b []byte) { key = b },
-		"ca.crt":         func(b []byte) { ca = b },
-	} {
-		raw, err := os.ReadFile(filepath.Join(r.settings.Git, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("reading the credentials of the git repository: %w", err)
-		}
-		into(raw)
-	}
-	auth.SSHKey, auth.CA = key, ca
-	return nil
 }
 
 // line makes one line of a message.

@@ -39,7 +39,7 @@ type Reader struct {
 }
 
 // NewReader prepares a reader; nothing is sent yet. Of the settings Config, App,
-// AppNamespace and Git count.
+// AppNamespace, Git and Etcd count.
 func NewReader(s hook.Settings, cfg *rest.Config) (*Reader, error) {
 	if s.Config.Deploy.Target != "kubernetes" {
 		return nil, &hook.SettingsError{

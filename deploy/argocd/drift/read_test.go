@@ -66,9 +66,12 @@ func TestWhatIsReadIsCompared(t *testing.T) {
 		"a constraint without a tag": {func(w *world) { w.source("1.*") }, []string{"drift git targetRevision"}},
 		"a constraint":               {func(w *world) { w.command("tag", "v1.0.0"); w.source("1.*") }, nil},
 		"a commit":                   {func(w *world) { w.source(w.command("rev-parse", "HEAD")) }, nil},
+		"a repository that sluice.yaml has not heard of": {func(w *world) {
+			w.settings.Config.Deploy.ArgoCD.Repository = "file://" + w.git + ".moved"
+		}, nil},
 		"a branch that is not there": {func(w *world) { w.source("nowhere") }, []string{"unknown git repository"}},
 		"a repository that is gone": {func(w *world) {
-			w.settings.Config.Deploy.ArgoCD.Repository = "file:///nowhere/shop.git"
+			w.patch(applications, "shop", map[string]any{"spec": map[string]any{"source": map[string]any{"repoURL": "file:///nowhere/shop.git"}}})
 		}, []string{"unknown git repository"}},
 		"Argo CD sees something": {func(w *world) {
 			w.patch(applications, "shop", map[string]any{"status": map[string]any{
