@@ -226,6 +226,15 @@ func TestOutputsAreThoseOfTheStep(t *testing.T) {
 	}
 }
 
+// A dry run on a pull request has no key and no identity, and sends nothing.
+func TestADryRunIsNoRelease(t *testing.T) {
+	for _, s := range workflows(t)[".github/workflows/ci.yml"].Jobs["release-dry-run"].Steps {
+		if s.With["command"] == "publish" && s.With["args"] != "--local\n--local-key" {
+			t.Errorf("the dry run has the arguments %q", s.With["args"])
+		}
+	}
+}
+
 // A deployment of another environment, a commit of another repository, an event
 // without a ref: each took a sync away once.
 func TestADeploymentIsNotMixedUp(t *testing.T) {

@@ -17,11 +17,12 @@ import (
 
 // options are the flags that most commands share.
 type options struct {
-	file    string
-	out     string
-	version string
-	format  string
-	env     []string
+	file     string
+	out      string
+	version  string
+	format   string
+	env      []string
+	localKey bool
 }
 
 func (o *options) addFile(cmd *cobra.Command) {
@@ -41,6 +42,10 @@ func (o *options) addEnv(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&o.env, "env", nil, "NAME=VALUE added to the service's environment, or NAME to pass on the caller's (repeatable)")
 }
 
+func (o *options) addKey(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.localKey, "local-key", false, "sign and verify with a key pair of this machine (OUT/keys) instead of what sign in the file names: to try a release out")
+}
+
 func (o *options) json() (bool, error) {
 	switch o.format {
 	case "", "text":
@@ -56,6 +61,9 @@ func (o *options) config() (*config.Config, string, error) {
 	cfg, err := config.Load(o.file)
 	if err != nil {
 		return nil, "", err
+	}
+	if o.localKey {
+		cfg.Sign = config.Sign{PassphraseEnv: cfg.Sign.PassphraseEnv}
 	}
 	out, err := filepath.Abs(o.out)
 	if err != nil {

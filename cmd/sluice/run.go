@@ -74,6 +74,9 @@ func rolloutCommand(o *options, e *executor, steps func(pipeline.Job) ([]pipelin
 			if dryRun {
 				return printPlan(cmd.OutOrStdout(), j, list)
 			}
+			if elsewhere && o.localKey {
+				return errors.New("--local-key is for this machine: an engine signs with what sign in the file names")
+			}
 			if elsewhere {
 				return e.run(cmd, *o, j, asJSON)
 			}
@@ -88,6 +91,7 @@ func rolloutCommand(o *options, e *executor, steps func(pipeline.Job) ([]pipelin
 	o.addVersion(cmd)
 	o.addFormat(cmd)
 	o.addEnv(cmd)
+	o.addKey(cmd)
 	cmd.Flags().BoolVar(&reproduce, "verify-reproducible", false, "build everything twice, elsewhere, and compare byte for byte")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
@@ -175,6 +179,7 @@ func publishCommand() *cobra.Command {
 	cmd := stepCommand("publish", "Make a release and publish it: the first half of run")
 	cmd.Example = `  sluice publish --version v1.1.0              into the OCI layout out/oci
   sluice publish --version v1.1.0 --local      there only, whatever publish.registry says
+  sluice publish --version v1.1.0-try.1 --local --local-key   to try it, signed by nobody in particular
   sluice publish --version v1.1.0 -o json`
 	return cmd
 }
@@ -250,6 +255,9 @@ func stepCommand(name, short string) *cobra.Command {
 	o.addFile(cmd)
 	o.addVersion(cmd)
 	o.addFormat(cmd)
+	if name == "sign" || name == "policy" || name == "publish" {
+		o.addKey(cmd)
+	}
 	flags.add(cmd, name)
 	return cmd
 }

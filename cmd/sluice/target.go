@@ -63,6 +63,7 @@ In a cluster (deploy.target: kubernetes) it is sluice-argo rollback.`,
 	}
 	o.addFile(cmd)
 	o.addFormat(cmd)
+	o.addKey(cmd)
 	cmd.Flags().StringVar(&to, "to", "", "version to go back to (default: the one that served before)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd

@@ -47,6 +47,7 @@ demands the configured key and never asks the network.`,
 	o.addFile(cmd)
 	o.addVersion(cmd)
 	o.addFormat(cmd)
+	o.addKey(cmd)
 	return cmd
 }
 
