@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,7 +70,7 @@ func (e *executor) run(cmd *cobra.Command, o options, j pipeline.Job, asJSON boo
 	if st.Version != "" && st.Out == j.Out {
 		return &servesHereError{Name: j.Config.Name, Version: st.Version, Out: o.out}
 	}
-	job, err := e.job(o, j)
+	job, err := e.job(ctx, o, j)
 	if err != nil {
 		return err
 	}
@@ -147,7 +146,7 @@ func (e *servesHereError) Hint() string {
 }
 
 // job is what an engine is given.
-func (e *executor) job(o options, j pipeline.Job) (engine.Job, error) {
+func (e *executor) job(ctx context.Context, o options, j pipeline.Job) (engine.Job, error) {
 	root, file, err := sourceRoot(j.Config)
 	if err != nil {
 		return engine.Job{}, err
@@ -188,7 +187,11 @@ func (e *executor) job(o options, j pipeline.Job) (engine.Job, error) {
 			return job, fmt.Errorf("looking for what the engine needs: %w", err)
 		}
 	}
-	return job, keysFor(&job, root, j)
+	if err := keysFor(&job, root, j); err != nil {
+		return job, err
+	}
+	job.Docker, err = credentials(ctx, j.Config.Publish.Registry)
+	return job, err
 }
 
 // sourceRoot is the folder that holds both the configuration and the module of
@@ -221,50 +224,6 @@ func sourceRoot(cfg *config.Config) (root, file string, err error) {
 		return "", "", fmt.Errorf("finding the source: %w", err)
 	}
 	return root, filepath.ToSlash(file), nil
-}
-
-// keysFor hands the private key over as a secret: the configured file, the
-// variable, or the pair in the out folder. Without any of them the engine makes a
-// pair up, as sluice does here.
-func keysFor(job *engine.Job, root string, j pipeline.Job) error {
-	cfg := j.Config.Sign
-	job.Secrets, job.Files = map[string]string{}, map[string]string{}
-	pass := os.Getenv(cfg.PassphraseEnv)
-	switch {
-	case cfg.Key != "":
-		rel, err := filepath.Rel(root, cfg.Key)
-		if err != nil || !filepath.IsLocal(rel) {
-			return j.Config.Complaint("sign.key", "lies outside the source, where an engine cannot have it: put the key into the environment variable %s instead", cfg.KeyEnv)
-		}
-		raw, err := os.ReadFile(cfg.Key)
-		if err != nil {
-			return fmt.Errorf("reading the private key: %w", err)
-		}
-		job.Files[filepath.ToSlash(rel)] = string(raw)
-		job.Exclude = append(job.Exclude, filepath.ToSlash(rel))
-	case os.Getenv(cfg.KeyEnv) != "":
-		job.Secrets[cfg.KeyEnv] = os.Getenv(cfg.KeyEnv)
-	default:
-		raw, err := os.ReadFile(filepath.Join(j.Out, "keys", "cosign.key"))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading the private key: %w", err)
-		}
-		job.Secrets[cfg.KeyEnv] = string(raw)
-		if pass == "" {
-			made, err := os.ReadFile(filepath.Join(j.Out, "keys", "passphrase"))
-			if err != nil {
-				return fmt.Errorf("reading the passphrase of the local key: %w", err)
-			}
-			pass = strings.TrimSpace(string(made))
-		}
-	}
-	if pass != "" {
-		job.Secrets[cfg.PassphraseEnv] = pass
-	}
-	return nil
 }
 
 // engineError is how a run in an engine ended that promoted nothing.

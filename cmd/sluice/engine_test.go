@@ -42,7 +42,7 @@ func shop(t *testing.T, file, more string) (root string, j pipeline.Job) {
 func TestAnEngineIsGivenTheSourceAndTheCommand(t *testing.T) {
 	root, j := shop(t, "sluice.yaml", "")
 	e := executor{rate: 100}
-	job, err := e.job(options{}, j)
+	job, err := e.job(t.Context(), options{}, j)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,62 +59,9 @@ func TestAnEngineIsGivenTheSourceAndTheCommand(t *testing.T) {
 
 func TestAConfigurationBelowTheModuleIsNamed(t *testing.T) {
 	root, j := shop(t, "deploy/shop.yaml", "")
-	job, err := (&executor{}).job(options{}, j)
+	job, err := (&executor{}).job(t.Context(), options{}, j)
 	if err != nil || job.Source != root || job.Rollout.File != "deploy/shop.yaml" {
 		t.Errorf("got %+v, %v", job, err)
-	}
-}
-
-func TestPrivateKeysAreSecretsOfTheEngine(t *testing.T) {
-	for name, tt := range map[string]struct {
-		more, env       string
-		local           bool
-		secrets, files  map[string]string
-		excluded, wrong string
-	}{
-		"none at all":           {secrets: map[string]string{}, files: map[string]string{}},
-		"in the environment":    {env: "pem", secrets: map[string]string{"SLUICE_KEY": "pem"}, files: map[string]string{}},
-		"the one that was made": {local: true, secrets: map[string]string{"SLUICE_KEY": "mine", "SLUICE_PASSPHRASE": "word"}, files: map[string]string{}},
-		"a file": {
-			more: "sign: {key: cosign.key}\n", secrets: map[string]string{},
-			files: map[string]string{"cosign.key": "private"}, excluded: "cosign.key",
-		},
-		"a file that is gone":      {more: "sign: {key: gone.key}\n", wrong: "reading the private key"},
-		"a file that is elsewhere": {more: "sign: {key: ../cosign.key}\n", wrong: "SLUICE_KEY"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			root, j := shop(t, "sluice.yaml", tt.more)
-			t.Setenv("SLUICE_PASSPHRASE", "")
-			t.Setenv("SLUICE_KEY", tt.env)
-			if tt.local {
-				for file, text := range map[string]string{"cosign.key": "mine", "passphrase": "word\n"} {
-					path := filepath.Join(root, "made", "keys", file)
-					if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			var job engine.Job
-			err := keysFor(&job, root, j)
-			if tt.wrong != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.wrong) {
-					t.Errorf("got %v, want %q", err, tt.wrong)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(tt.secrets, job.Secrets) + cmp.Diff(tt.files, job.Files); d != "" {
-				t.Error(d)
-			}
-			if strings.Join(job.Exclude, " ") != tt.excluded {
-				t.Errorf("left out: %v", job.Exclude)
-			}
-		})
 	}
 }
 
