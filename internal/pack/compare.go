@@ -47,6 +47,14 @@ func runner(p build.Platform) (prefix []string, whyNot string) {
 	return []string{path}, ""
 }
 
+// Startable reports whether this machine has what it takes to start a binary for a
+// platform: its own processor, or an emulator. Whether this process may is another
+// question.
+func Startable(p build.Platform) bool {
+	_, whyNot := runner(p)
+	return whyNot == ""
+}
+
 // compare starts both binaries in turn, so that whatever else goes on meets
 // both, and demands the same answers.
 func (j *job) compare(ctx context.Context) error {

@@ -7,6 +7,11 @@
 // and starts within 500 ms; else the original stays, with the reason. The
 // original is never changed, and whatever happens it can be used.
 //
+// What cannot be started here (another system, another processor without an
+// emulator, a user who may make no namespaces) is kept by what is left of the
+// proof, and Reason says so, unless RequireRun: so a release has the same files
+// wherever it is made.
+//
 // Defaults measured on a 15.9 MB gRPC service (amd64, UPX 4.2.2): level 5
 // gives 6.2 MB in 0.8 s of CPU and starts in 60 ms, level 1 7.0 MB in 0.4 s,
 // level 7 6.0 MB in 2 s, lzma 4.5 MB in 7 s with a start of 340 ms. Unpacked

@@ -33,7 +33,7 @@ func (s *Pack) Run(ctx context.Context) (string, error) {
 		return "", Skip{"pack.upx is off"}
 	}
 	opts := pack.Options{Level: strconv.Itoa(cfg.Level), Required: cfg.UPX == "require", Service: s.service()}
-	key, err := keyOf(s.Build.Binaries, opts, upxVersion(ctx))
+	key, err := keyOf(s.Build.Binaries, opts, upxVersion(ctx), s.startable())
 	if err != nil {
 		return "", err
 	}
@@ -71,12 +71,29 @@ func (s *Pack) all(ctx context.Context, opts pack.Options) ([]pack.Result, error
 	group.SetLimit(cores())
 	for i, b := range s.Build.Binaries {
 		group.Go(func() (err error) {
-			results[i], err = pack.Pack(ctx, b, opts)
+			results[i], err = pack.Pack(ctx, b, optionsFor(opts, b.Platform))
 			s.note(b.Platform.String())
 			return err
 		})
 	}
 	return results, group.Wait()
+}
+
+// optionsFor adds what is asked for a platform: where packing is required it has to
+// be proven, and for this machine it can be.
+func optionsFor(opts pack.Options, p build.Platform) pack.Options {
+	opts.RequireRun = opts.Required && p == build.Native()
+	return opts
+}
+
+// startable is what this process could start, which decides how much is proven: a
+// result of somebody who could start less is not for one who can.
+func (s *Pack) startable() []bool {
+	list := []bool{os.Geteuid() == 0}
+	for _, b := range s.Build.Binaries {
+		list = append(list, pack.Startable(b.Platform))
+	}
+	return list
 }
 
 // upxVersion is what UPX calls itself; empty if there is none, which is a
@@ -91,7 +108,7 @@ func upxVersion(ctx context.Context) string {
 }
 
 func (s *Pack) summary() string {
-	var packed int
+	var packed, notRun int
 	var before, after int64
 	reasons := map[string]bool{}
 	reason := ""
@@ -99,6 +116,9 @@ func (s *Pack) summary() string {
 		if r.Packed {
 			packed++
 			before, after = before+r.StrippedBytes, after+r.PackedBytes
+			if r.Reason != "" {
+				notRun++
+			}
 		} else if !reasons[r.Reason] {
 			reasons[r.Reason] = true
 			if reason == "" {
@@ -112,6 +132,9 @@ func (s *Pack) summary() string {
 	text := fmt.Sprintf("%d of %d packed", packed, len(s.Results))
 	if packed > 0 {
 		text += fmt.Sprintf(" (%s → %s)", bytesText(before), bytesText(after))
+	}
+	if notRun > 0 {
+		text = list(text, fmt.Sprintf("%d not run here", notRun))
 	}
 	return list(text, reason)
 }
