@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -output-suffix _test -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" bucket buckettest.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -output-suffix _test -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" bucket buckettest.bpf.c
 
 func TestTheKernelCountsInTheSameBuckets(t *testing.T) {
 	testenv.NeedRoot(t)

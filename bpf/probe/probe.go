@@ -23,7 +23,7 @@ import (
 )
 
 //go:generate go run ./buckets buckets.h
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" -type workload -type counts probe probe.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -type workload -type counts probe probe.bpf.c
 
 // Object returns the compiled probe that comes with this package.
 func Object() []byte { return append([]byte(nil), _ProbeBytes...) }

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -output-suffix _test -cflags "-O2 -g -Wall -Wextra -Werror -Wno-unused-function -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu" ring ringtest.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -output-suffix _test -cflags "-O2 -g -Wall -Wextra -Werror -Wno-unused-function -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" ring ringtest.bpf.c
 
 // producer runs one of the test's programs as often as it is asked to.
 type producer struct {
