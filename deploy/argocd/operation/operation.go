@@ -31,7 +31,7 @@ import (
 // Request says what to sync.
 type Request struct {
 	Namespace, App string
-	Revision       string // of git: a commit, branch or tag; "": what the Application asks for
+	Revision       string // of git: a commit, branch or tag; "": the commit that the Application asks for now
 	Timeout        time.Duration
 	DryRun         bool // only say what would be done; the API server is asked whether it may be
 }
@@ -85,9 +85,10 @@ func (e *TimeoutError) Temporary() bool { return true }
 const poll = 500 * time.Millisecond
 
 // Sync starts a sync, or joins the one that is under way if it is of the same
-// revision, and waits for its end. What happens on the way is told to report. The
-// error is a *FailedError, a *TimeoutError, or of the API server. When ctx ends the
-// sync goes on.
+// revision, and waits for its end; one of another revision ends first. Without a
+// revision it is of the commit that the Application asks for when Sync is called.
+// What happens on the way is told to report. The error is a *FailedError, a
+// *TimeoutError, or of the API server. When ctx ends the sync goes on.
 func Sync(ctx context.Context, cfg *rest.Config, r Request, report func(string)) (Result, error) {
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
@@ -114,10 +115,16 @@ type follower struct {
 	begin   time.Time
 	said    map[string]bool
 	message string // of Argo CD, last
+	newest  string // commit that the Application asks for
 	outage  k8s.Outage
 }
 
 func (f *follower) run(ctx context.Context) (Result, error) {
+	if f.Revision == "" && !f.DryRun {
+		if err := f.refresh(ctx); err != nil {
+			return Result{}, err
+		}
+	}
 	for asked := false; ; {
 		app, err := f.read(ctx)
 		if err != nil {
@@ -135,6 +142,8 @@ func (f *follower) run(ctx context.Context) (Result, error) {
 			f.tell(app)
 			if asked = f.same(app); asked {
 				f.say("a sync of the same revision is under way")
+			} else {
+				f.say("waiting for the end of another sync")
 			}
 		default:
 			if asked, err = f.ask(ctx, app); err != nil {
@@ -151,7 +160,8 @@ func (f *follower) run(ctx context.Context) (Result, error) {
 
 // would is what a sync would begin with.
 func (f *follower) would(ctx context.Context, app *v1alpha1.Application) (Result, error) {
-	res := Result{App: f.App, Revision: app.Status.Sync.Revision, Message: "would ask for a sync of " + f.wanted(app)}
+	f.newest = app.Status.Sync.Revision
+	res := Result{App: f.App, Revision: f.newest, Message: "would ask for a sync of " + f.wanted(app)}
 	switch {
 	case busy(app) && f.same(app):
 		res.Message = "would join the sync that is under way"
@@ -198,22 +208,10 @@ func busy(app *v1alpha1.Application) bool {
 	return app.Operation != nil || app.Status.OperationState != nil && !app.Status.OperationState.Phase.Completed()
 }
 
-// same reports whether the sync under way is what is asked for.
-func (f *follower) same(app *v1alpha1.Application) bool {
-	if f.Revision == "" {
-		return true
-	}
-	op := app.Operation
-	if op == nil {
-		op = &app.Status.OperationState.Operation
-	}
-	return op.Sync != nil && op.Sync.Revision == f.Revision
-}
-
 // ask writes the operation that the controller takes up. It is false if somebody
 // was faster.
 func (f *follower) ask(ctx context.Context, app *v1alpha1.Application) (bool, error) {
-	sync := v1alpha1.SyncOperation{Revision: f.Revision, SyncStrategy: &v1alpha1.SyncStrategy{Hook: &v1alpha1.SyncStrategyHook{}}}
+	sync := v1alpha1.SyncOperation{Revision: f.revision(), SyncStrategy: &v1alpha1.SyncStrategy{Hook: &v1alpha1.SyncStrategyHook{}}}
 	op := v1alpha1.Operation{Sync: &sync, InitiatedBy: v1alpha1.OperationInitiator{Username: k8s.Manager}}
 	if p := app.Spec.SyncPolicy; p != nil {
 		sync.SyncOptions = p.SyncOptions
@@ -242,7 +240,7 @@ func (f *follower) ask(ctx context.Context, app *v1alpha1.Application) (bool, er
 		return false, fmt.Errorf("asking for a sync of application %s/%s: %w", f.Namespace, f.App, err)
 	}
 	if !f.DryRun {
-		f.say("asked for a sync of " + f.wanted(app))
+		f.say(strings.TrimSuffix(fmt.Sprintf("asked for a sync of %s, %.12s", f.wanted(app), f.newest), ", "))
 	}
 	return true, nil
 }

@@ -71,10 +71,32 @@ spec:
 		client.Resource(v1alpha1.SchemeGroupVersion.WithResource("applications")).Namespace(ns)
 }
 
-// controller plays Argo CD's application controller: it takes up what it is asked
-// for and ends as told. It returns what it was asked for.
+// head is the commit that the Applications ask for.
+const head = "abc"
+
+// refreshes plays the part of Argo CD's application controller that looks at git.
+func refreshes(t *testing.T, app dynamic.ResourceInterface) {
+	t.Helper()
+	go func() {
+		for t.Context().Err() == nil {
+			time.Sleep(50 * time.Millisecond)
+			u, err := app.Get(t.Context(), "shop", metav1.GetOptions{})
+			if err != nil || u.GetAnnotations()[v1alpha1.AnnotationKeyRefresh] == "" {
+				continue
+			}
+			patch := `{"metadata":{"annotations":{"` + v1alpha1.AnnotationKeyRefresh + `":null}},"status":{"sync":{"status":"OutOfSync","revision":"` + head + `"}}}`
+			if _, err := app.Patch(t.Context(), "shop", types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil && t.Context().Err() == nil {
+				t.Error(err)
+			}
+		}
+	}()
+}
+
+// controller plays the rest of it: it takes up what it is asked for and ends as
+// told. It returns what it was asked for.
 func controller(t *testing.T, app dynamic.ResourceInterface, phase, verdict string) (asked func() []map[string]any) {
 	t.Helper()
+	refreshes(t, app)
 	var mu sync.Mutex
 	var list []map[string]any
 	patch := func(v any) {
@@ -104,7 +126,7 @@ func controller(t *testing.T, app dynamic.ResourceInterface, phase, verdict stri
 			state := map[string]any{
 				"operation": op, "phase": "Running", "startedAt": now, "message": "waiting for hooks",
 				"syncResult": map[string]any{
-					"revision": "abc", "source": map[string]any{"repoURL": "https://git.example.com/shop.git"},
+					"revision": op["sync"].(map[string]any)["revision"], "source": map[string]any{"repoURL": "https://git.example.com/shop.git"},
 					"resources": []any{map[string]any{
 						"group": "batch", "version": "v1", "kind": "Job", "namespace": "shop",
 						"name": "shop-gate", "hookType": "Sync", "hookPhase": "Running", "syncPhase": "Sync",
@@ -154,7 +176,7 @@ func TestASyncEndsWithItsVerdict(t *testing.T) {
 			case tt.code != 0 && (!errors.As(err, &failed) || failed.ExitCode() != tt.code || !strings.Contains(err.Error(), tt.says)):
 				t.Errorf("got %v", err)
 			}
-			if res.Phase != tt.phase || res.Verdict != tt.verdict || res.Revision != "abc" {
+			if res.Phase != tt.phase || res.Verdict != tt.verdict || res.Revision != head {
 				t.Errorf("got %+v", res)
 			}
 			if said := strings.Join(lines, "\n"); !strings.Contains(said, "Sync shop-gate: running") {
@@ -206,6 +228,48 @@ func TestTwoWhoAskForTheSameShareOneSync(t *testing.T) {
 	}
 }
 
+// TestTheVerdictIsOnWhatWasPushed: while the release before is being judged, its
+// sync is not the one that is asked for.
+func TestTheVerdictIsOnWhatWasPushed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		running string // revision of the sync that is under way
+		asked   int
+		says    string
+		verdict string
+	}{
+		"of another commit": {"before", 1, "waiting for the end of another sync", "fail"},
+		"of the same":       {head, 0, "a sync of the same revision is under way", "pass"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			request, app := application(t)
+			request.Timeout = time.Minute
+			patch := func(v string) {
+				if _, err := app.Patch(t.Context(), "shop", types.MergePatchType, []byte(v), metav1.PatchOptions{}); err != nil {
+					t.Error(err)
+				}
+			}
+			now := time.Now().UTC().Format(time.RFC3339)
+			patch(`{"status":{"operationState":{"operation":{"sync":{}},"phase":"Running","startedAt":"` + now + `","syncResult":{"revision":"` + tt.running + `","source":{"repoURL":"https://git.example.com/shop.git"}}}}}`)
+			asked := controller(t, app, "Failed", "fail")
+			var lines []string
+			res, err := Sync(t.Context(), lab.plane.Config, request, func(l string) {
+				lines = append(lines, l)
+				if strings.Contains(l, tt.says) { // then that sync ends, with a pass
+					patch(`{"metadata":{"annotations":{"sluice.dev/verdict":"pass"}},"status":{"operationState":{"phase":"Succeeded","finishedAt":"` + now + `"},` +
+						`"conditions":[{"type":"` + string(hook.Condition) + `","message":"pass","lastTransitionTime":"` + now + `"}]}}`)
+				}
+			})
+			if res.Verdict != tt.verdict || res.Revision != head || (err == nil) != (tt.verdict == "pass") {
+				t.Errorf("got %+v, %v", res, err)
+			}
+			if said := strings.Join(lines, "\n"); len(asked()) != tt.asked || !strings.Contains(said, tt.says) {
+				t.Errorf("%d syncs, said\n%s", len(asked()), said)
+			}
+		})
+	}
+}
+
 func TestASyncThatNobodyTakesUpTimesOut(t *testing.T) {
 	request, _ := application(t)
 	request.Timeout = 1500 * time.Millisecond
@@ -237,7 +301,7 @@ func TestADryRunAsksForNothing(t *testing.T) {
 	if _, err := app.Patch(t.Context(), r.App, types.MergePatchType, []byte(`{"operation":{"sync":{"revision":"v1.0.0"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	for revision, want := range map[string]string{"": "would join", "v1.0.0": "would join", "v1.1.0": "would wait for the sync that is under way, then ask for one of v1.1.0"} {
+	for revision, want := range map[string]string{"": "would wait for the sync that is under way, then ask for one of main", "v1.0.0": "would join", "v1.1.0": "would wait for the sync that is under way, then ask for one of v1.1.0"} {
 		r.Revision = revision
 		if res, err := Sync(t.Context(), lab.plane.Config, r, func(string) {}); err != nil || !strings.HasPrefix(res.Message, want) {
 			t.Errorf("of %q: %q, %v", revision, res.Message, err)

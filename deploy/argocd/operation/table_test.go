@@ -29,7 +29,7 @@ func TestTheRulesAreThoseOfTheTable(t *testing.T) {
 		t.Run(tt.Name, func(t *testing.T) {
 			app := &tt.Application
 			f := follower{Request: Request{Revision: "v1.2.0"}, report: func(string) {}, said: map[string]bool{}}
-			if busy(app) != tt.Busy || tt.Busy && (f.same(app) != tt.Same || !new(follower).same(app)) {
+			if busy(app) != tt.Busy || tt.Busy && (f.same(app) != tt.Same || new(follower).same(app)) {
 				t.Errorf("busy %v, same %v", busy(app), f.same(app))
 			}
 			state := app.Status.OperationState
