@@ -15,7 +15,7 @@ import (
 var notInCI = map[string]string{
 	"help":      "lists the targets, which this test reads",
 	"clean":     "removes what a person made",
-	"e2e":       "needs a machine of its own for half an hour: run by hand, docs/kubernetes.md has the results",
+	"e2e":       "wants a machine of its own for a whole cluster, and 20 minutes: run by hand before a release",
 	"setup-e2e": "for e2e",
 }
 
