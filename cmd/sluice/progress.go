@@ -73,7 +73,7 @@ func (p *progress) look(l canary.Look) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	fmt.Fprintf(p.w, "  %s\n", verdict.Line(l))
+	fmt.Fprintf(p.w, "  %s  %s\n", l.End.Format(time.TimeOnly), verdict.Line(l))
 }
 
 // noting returns the function that a step calls to say what it is at.

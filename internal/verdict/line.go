@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-cd/sluice/deploy/canary"
 )
 
-// Line is one look of the gate in one line for a person.
+// Line is one look of the gate in one line for a person, without the time.
 func Line(l canary.Look) string {
 	state := l.Outcome.String()
 	if l.Warmup {
@@ -17,8 +17,11 @@ func Line(l canary.Look) string {
 	if l.Waiting {
 		state += fmt.Sprintf(", waiting for what step %d takes", l.Step+1)
 	}
-	return fmt.Sprintf("%s  canary %3.0f %%  stable %5d req p50 %-8s  canary %5d req p50 %-8s %3d errors  odds against %s, for %s  %s%s",
-		l.End.Format("15:04:05"), float64(l.Weight)/canary.Full*100,
+	if l.Held != "" {
+		state += ", counts for nothing: " + l.Held
+	}
+	return fmt.Sprintf("canary %3.0f %%  stable %5d req p50 %-8s  canary %5d req p50 %-8s %3d errors  odds against %s, for %s  %s%s",
+		float64(l.Weight)/canary.Full*100,
 		l.Baseline.Requests, millis(l.Baseline.Latency.Quantile(0.5)),
 		l.Canary.Requests, millis(l.Canary.Latency.Quantile(0.5)), l.Canary.Errors, oddsText(l.Odds), oddsText(l.PassOdds), state, unseen(l))
 }

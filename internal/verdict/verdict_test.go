@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -137,12 +138,16 @@ func TestResult(t *testing.T) {
 func TestALineSaysWhatTheLookSaw(t *testing.T) {
 	l := looks(t)[1]
 	l.Odds, l.PassOdds, l.Outcome = 4812, 0.01, gate.Inconclusive
-	want := "03:04:07  canary  10 %  stable   100 req p50 1.0 ms    canary   100 req p50 1.0 ms    50 errors  odds against 4 812 : 1, for < 0.1 : 1  inconclusive"
+	want := "canary  10 %  stable   100 req p50 1.0 ms    canary   100 req p50 1.0 ms    50 errors  odds against 4 812 : 1, for < 0.1 : 1  inconclusive"
 	if diff := cmp.Diff(want, Line(l)); diff != "" {
 		t.Error(diff)
 	}
 	l.Canary = gate.Arm{}
 	if got := Line(l); got[len(got)-1] != ')' {
 		t.Errorf("a canary that gets nothing is not explained: %s", got)
+	}
+	l.Held = "requests were lost"
+	if got := Line(l); !strings.Contains(got, "counts for nothing: requests were lost") {
+		t.Errorf("a block that is held is not explained: %s", got)
 	}
 }

@@ -29,7 +29,7 @@ func (h *hook) roll(ctx context.Context, plan canary.Plan, object string) (canar
 	h.happened("the canary is ready")
 	src, err := h.source(ctx, object)
 	if err != nil {
-		if ctx.Err() != nil || exitCode(err) == exitTransient {
+		if ctx.Err() != nil || temporary(err) {
 			return canary.Result{}, err
 		}
 		return ended(gate.Invalid, canary.None, fmt.Sprintf("measuring: %v", err)), h.target.Isolate()
@@ -54,7 +54,7 @@ func (h *hook) roll(ctx context.Context, plan canary.Plan, object string) (canar
 	return canary.Rollout{Plan: plan, Target: h.target, Source: src, Judge: g, Report: h.look, Now: h.now}.Run(ctx)
 }
 
-func (h *hook) look(l canary.Look) { h.say("%s", verdict.Line(l)[len("15:04:05  "):]) }
+func (h *hook) look(l canary.Look) { h.say("%s", verdict.Line(l)) }
 
 // headerStep sends only the requests with the header to the canary, for as long
 // as the first step lasts at least. They are not like everybody's, so they can
@@ -82,14 +82,14 @@ func (h *hook) headerStep(ctx context.Context, src canary.Source, least time.Dur
 			return bad, true, nil
 		default:
 		}
-		if err != nil && exitCode(err) == exitTransient {
+		if err != nil && temporary(err) {
 			return r, true, err
 		}
 		if err != nil {
 			return ended(gate.Invalid, canary.None, fmt.Sprintf("measuring: %v", err)), true, nil
 		}
 		v := g.Observe(obs.Block)
-		look := canary.Look{Block: obs.Block, Outcome: v.Outcome, Odds: v.Odds}
+		look := canary.Look{Block: obs.Block, Held: obs.Held, Outcome: v.Outcome, Odds: v.Odds}
 		r.Looks = append(r.Looks, look)
 		h.look(look)
 		if v.Outcome == gate.Fail || v.Outcome == gate.Invalid {

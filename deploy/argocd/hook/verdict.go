@@ -109,16 +109,21 @@ func ExitCode(ctx context.Context, err error) int {
 
 func exitCode(err error) int {
 	var coded interface{ ExitCode() int }
-	var transient interface{ Temporary() bool }
 	switch {
 	case errors.As(err, &coded):
 		return coded.ExitCode()
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &transient) && transient.Temporary(), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, context.DeadlineExceeded):
+	case temporary(err), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, context.DeadlineExceeded):
 		return exitTransient
 	}
 	return exitUsage
+}
+
+// temporary reports whether an error says of itself that it may go away.
+func temporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }
 
 // Sentence is the verdict for a person, in one line.
