@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	hooks "github.com/sluice-cd/sluice/deploy/argocd/hook"
 	"github.com/sluice-cd/sluice/internal/cluster"
 )
 
@@ -24,6 +26,7 @@ import (
 type court struct {
 	admin, argo, hooks dynamic.Interface
 	jobs, sets         dynamic.Interface                     // controllers
+	account            *rest.Config                          // of the hooks
 	objects            map[string]*unstructured.Unstructured // what Argo CD would apply, by kind and name
 }
 
@@ -38,9 +41,9 @@ metadata: {name: argocd}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
 subjects: [{kind: Group, apiGroup: rbac.authorization.k8s.io, name: "system:serviceaccounts:argocd"}]`)
 	plane.Apply(t, "", kustomize(t, ".", "build", filepath.Join(samples, "replicas", setupDir)))
-	c := &court{objects: map[string]*unstructured.Unstructured{}}
+	c := &court{objects: map[string]*unstructured.Unstructured{}, account: plane.ServiceAccount(t, "shop", "shop-sluice")}
 	for cfg, into := range map[*rest.Config]*dynamic.Interface{
-		plane.Config: &c.admin, plane.ServiceAccount(t, "argocd", "argocd-application-controller"): &c.argo, plane.ServiceAccount(t, "shop", "shop-sluice"): &c.hooks,
+		plane.Config: &c.admin, plane.ServiceAccount(t, "argocd", "argocd-application-controller"): &c.argo, c.account: &c.hooks,
 		plane.ServiceAccount(t, "kube-system", "job-controller"): &c.jobs, plane.ServiceAccount(t, "kube-system", "statefulset-controller"): &c.sets,
 	} {
 		cfg = rest.CopyConfig(cfg)
@@ -213,6 +216,7 @@ func TestNoCommitGetsPastTheHooks(t *testing.T) {
 		}
 	})
 	t.Run("what runs stays as it is", c.keeps)
+	t.Run("the settings", c.settings)
 	t.Run("the Application", c.application)
 }
 
@@ -370,11 +374,35 @@ func (c *court) application(t *testing.T) {
 			})
 		})
 	}
-	settings := c.hooks.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("argocd")
-	if m, err := settings.Get(t.Context(), "shop-shop-sluice", metav1.GetOptions{}); err != nil || m.Object["data"].(map[string]any)[keyFile] == "" {
-		t.Errorf("the hooks read their settings: %v", err)
+}
+
+// settings shows that hooks find what was rendered where they look for it, and
+// that they may not change it.
+func (c *court) settings(t *testing.T) {
+	o := &unstructured.Unstructured{}
+	text, _, _ := strings.Cut(string(rendered(t, "replicas", Options{Rules: map[string][]byte{"rules/days.rego": []byte("package lib.days\n")}})["setup/settings.yaml"]), "\n---\n")
+	if err := yaml.Unmarshal([]byte(text), &o.Object); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := settings.Patch(t.Context(), "shop-shop-sluice", types.MergePatchType, []byte(`{"data":{"cosign.pub":""}}`), metav1.PatchOptions{}); !apierrors.IsForbidden(err) {
+	maps := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	if _, err := c.admin.Resource(maps).Namespace("argocd").Apply(t.Context(), o.GetName(), o, metav1.ApplyOptions{FieldManager: "setup", Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s, err := hooks.Fetch(t.Context(), c.account, "argocd/shop-shop-sluice", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Git != gitDir || s.Etcd != etcdDir || s.PublicKey != filepath.Join(dir, keyFile) || s.TrustedRoot != filepath.Join(dir, rootFile) || s.Config.Name != "shop" {
+		t.Errorf("hooks look elsewhere: %+v", s)
+	}
+	for name, want := range map[string]string{keyFile: "key", "rules/days.rego": "package lib.days\n"} {
+		if got, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	_, err = c.hooks.Resource(maps).Namespace("argocd").Patch(t.Context(), o.GetName(), types.MergePatchType, []byte(`{"data":{"cosign.pub":""}}`), metav1.PatchOptions{})
+	if !apierrors.IsForbidden(err) {
 		t.Errorf("the hooks write their settings: %v", err)
 	}
 }
