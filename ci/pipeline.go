@@ -145,7 +145,7 @@ func (m *Sluice) Sync(
 	server string,
 	// Token of an account that may get and sync the application
 	token *dagger.Secret,
-	// Revision to sync to (default: what the application tracks)
+	// Revision to sync to (default: the commit that the application asks for by now)
 	// +optional
 	revision string,
 	// Namespace of the application

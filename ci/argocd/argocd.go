@@ -93,9 +93,9 @@ func New(o Options) (*Client, error) {
 	return &Client{base, strings.TrimSpace(o.Token), o.Every, &http.Client{Transport: t, Timeout: askTimeout}}, nil
 }
 
-// Sync starts a sync to a revision, or to what the application tracks, and waits
-// for its end. A sync of the same revision that is under way is joined; one of
-// another is waited for first. The context limits how long.
+// Sync starts a sync to a revision, or to the commit that the application asks for
+// by now, and waits for its end. A sync of the same that is under way is joined; one of
+// another revision is waited for first. The context limits how long.
 func (c *Client) Sync(ctx context.Context, app Application, revision string) (Result, error) {
 	if app.Name == "" {
 		return Result{}, errors.New("no application: give its name with --app")
@@ -103,6 +103,10 @@ func (c *Client) Sync(ctx context.Context, app Application, revision string) (Re
 	now, err := c.look(ctx, app)
 	if err != nil {
 		return Result{}, err
+	}
+	commit := revision
+	if commit == "" {
+		commit = c.newest(ctx, app)
 	}
 	var previous time.Time
 	for asked := false; ; {
@@ -114,7 +118,7 @@ func (c *Client) Sync(ctx context.Context, app Application, revision string) (Re
 			return now.result(), nil
 		case asked:
 		case now.busy():
-			asked = now.same(revision)
+			asked = now.same(commit)
 		default:
 			if asked, err = c.ask(ctx, app, now, revision); err != nil {
 				return Result{}, err
@@ -124,6 +128,21 @@ func (c *Client) Sync(ctx context.Context, app Application, revision string) (Re
 			return Result{}, err
 		}
 	}
+}
+
+// newest lets Argo CD look at git, and returns the commit that the application asks
+// for by then: whoever has just pushed a release is not to be told the verdict on the
+// one before, whose sync is under way. It is empty if Argo CD cannot say.
+func (c *Client) newest(ctx context.Context, app Application) string {
+	address := c.path(app, "") + "?refresh=normal"
+	if app.Namespace != "" {
+		address = c.path(app, "") + "&refresh=normal"
+	}
+	var s state
+	if err := c.do(ctx, http.MethodGet, address, nil, &s); err != nil {
+		return ""
+	}
+	return s.Status.Sync.Revision
 }
 
 // ask starts a sync as Argo CD would by itself. It is false if somebody was faster.

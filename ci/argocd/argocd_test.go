@@ -22,6 +22,7 @@ type server struct {
 	path    string
 	before  []string // answers to looks before the sync was asked for; the last one stays
 	answers []string // and after that
+	head    string   // commit that the application asks for; empty: nobody knows
 	status  int      // of the sync
 	faster  int      // syncs that somebody else was faster with
 	broken  int      // looks that fail on the way
@@ -53,6 +54,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case r.URL.Query().Get("refresh") != "" && s.head == "":
+		http.Error(w, `{"message":"error refreshing the app"}`, http.StatusInternalServerError)
+	case r.URL.Query().Get("refresh") != "":
+		_, _ = w.Write([]byte(`{"status":{"sync":{"revision":"` + s.head + `"}}}`))
 	case s.asked == nil:
 		_, _ = w.Write([]byte(s.before[min(s.looks, len(s.before)-1)]))
 		s.looks++
@@ -71,6 +76,7 @@ const (
 	running = `{"operation":{"sync":{"revision":"v1.2.0"}},"status":{"operationState":{"phase":"Running","message":"waiting for hook shop-gate","startedAt":"2026-01-02T00:00:00Z"}}}`
 	other   = `{"operation":{"sync":{"revision":"v1.1.0"}},"status":{"operationState":{"phase":"Running","message":"of somebody else","startedAt":"2026-01-01T12:00:00Z"}}}`
 	over    = `{"status":{"operationState":{"phase":"Failed","message":"of somebody else","startedAt":"2026-01-01T12:00:00Z"}}}`
+	after   = `{"status":{"operationState":{"phase":"Succeeded","startedAt":"2026-01-03T00:00:00Z"}}}`
 	failed  = `{"metadata":{"annotations":{"sluice.dev/verdict":"fail","sluice.dev/reason":"slower","sluice.dev/release":"1.2.0"}},
 		"status":{"operationState":{"phase":"Failed","message":"hook failed","startedAt":"2026-01-02T00:00:00Z","syncResult":{"revision":"abc"}},
 		"conditions":[{"type":"SluiceVerdict","lastTransitionTime":"2026-01-02T00:00:09Z"}],"sync":{"status":"OutOfSync"},"health":{"status":"Healthy"}}}`
@@ -122,6 +128,27 @@ func TestASyncThatIsUnderWay(t *testing.T) {
 			got, err := client(t, h.URL, "good").Sync(t.Context(), Application{Name: "shop"}, "v1.2.0")
 			if err != nil || got != ended || (tt.s.asked != nil) != tt.asked {
 				t.Errorf("got %+v, %v, asked for %v", got, err, tt.s.asked)
+			}
+		})
+	}
+}
+
+// TestTheVerdictIsOnWhatWasPushed: a sync of an earlier commit is not joined by who
+// names no revision.
+func TestTheVerdictIsOnWhatWasPushed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		head  string
+		asked bool
+	}{
+		"of the same commit": {"v1.2.0", false}, "of another": {"v1.3.0", true}, "nobody knows of which": {"", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &server{before: []string{running, running, failed}, answers: []string{after}, head: tt.head}
+			h := httptest.NewServer(s)
+			defer h.Close()
+			got, err := client(t, h.URL, "good").Sync(t.Context(), Application{"shop", "team"}, "")
+			if err != nil || (s.asked != nil) != tt.asked || (got.Phase == "Succeeded") != tt.asked {
+				t.Errorf("got %+v, %v, asked for %v", got, err, s.asked)
 			}
 		})
 	}

@@ -23,10 +23,10 @@ type state struct {
 	} `json:"spec"`
 	Operation *order `json:"operation"` // one that waits or runs
 	Status    struct {
-		Operation  operation                        `json:"operationState"`
-		Conditions []condition                      `json:"conditions"`
-		Sync       struct{ Status string }          `json:"sync"`
-		Health     struct{ Status, Message string } `json:"health"`
+		Operation  operation                         `json:"operationState"`
+		Conditions []condition                       `json:"conditions"`
+		Sync       struct{ Status, Revision string } `json:"sync"`
+		Health     struct{ Status, Message string }  `json:"health"`
 	} `json:"status"`
 }
 
@@ -61,13 +61,16 @@ func (s state) busy() bool {
 	return s.Operation != nil || s.Status.Operation.Phase != "" && !s.Status.Operation.ended()
 }
 
-// same reports whether the sync under way is what is asked for.
+// same reports whether the sync that is asked for or under way is of a revision.
 func (s state) same(revision string) bool {
-	op := s.Status.Operation.Order
-	if s.Operation != nil {
-		op = *s.Operation
+	if revision == "" {
+		return false
 	}
-	return revision == "" || op.Sync != nil && op.Sync.Revision == revision
+	if s.Operation != nil {
+		return s.Operation.Sync != nil && s.Operation.Sync.Revision == revision
+	}
+	op := s.Status.Operation
+	return op.Order.Sync != nil && op.Order.Sync.Revision == revision || op.SyncResult.Revision == revision
 }
 
 // previous is when the sync began that has ended already; zero if there is none.

@@ -25,7 +25,7 @@ func TestTheRulesAreThoseOfTheTable(t *testing.T) {
 	for _, tt := range table {
 		t.Run(tt.Name, func(t *testing.T) {
 			s := tt.Application
-			if s.busy() != tt.Busy || tt.Busy && (s.same("v1.2.0") != tt.Same || !s.same("")) {
+			if s.busy() != tt.Busy || tt.Busy && (s.same("v1.2.0") != tt.Same || s.same("")) {
 				t.Errorf("busy %v, same %v", s.busy(), s.same("v1.2.0"))
 			}
 			var none state
