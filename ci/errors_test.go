@@ -54,7 +54,7 @@ func TestArgumentsAreRefusedBeforeAnythingRuns(t *testing.T) {
 		"build of no version":    {func() error { _, err := m.Build(ctx, "v1", nil); return err }, "like v1.4.2"},
 		"build for no platform":  {func() error { _, err := m.Build(ctx, "v1.0.0", []string{"arm"}); return err }, "known: linux/amd64"},
 		"sbom of no version":     {func() error { _, err := m.Sbom("latest"); return err }, "like v1.4.2"},
-		"image of no version":    {func() error { _, err := m.Image(ctx, "latest", nil); return err }, "like v1.4.2"},
+		"image of no version":    {func() error { _, err := m.Image("latest", nil); return err }, "like v1.4.2"},
 		"half a key":             {func() error { _, err := m.Sign(ctx, "v1.0.0", secret("k"), nil, nil, nil); return err }, "--passphrase is missing"},
 		"half a key to publish":  {func() error { _, err := m.Publish(ctx, "v1.0.0", nil, secret("p"), nil, nil, nil); return err }, "--key is missing"},
 		"verify of no version":   {func() error { _, err := m.Verify(ctx, folder("out"), "1", nil); return err }, "like v1.4.2"},
@@ -89,7 +89,7 @@ func TestWhoSignsIsWhoSluiceYAMLSays(t *testing.T) {
 		want   string
 	}{
 		"a key that stays at home": {keyed, func(ctx context.Context, m *Sluice) error {
-			_, err := m.Image(ctx, "v1.0.0", nil)
+			_, err := m.Policy(ctx, "v1.0.0", "text", nil, nil, nil, nil)
 			return err
 		}, "--key=file:keys/cosign.key"},
 		"an identity without a token": {keyless, func(ctx context.Context, m *Sluice) error {

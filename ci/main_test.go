@@ -87,7 +87,7 @@ var calls = map[string]struct {
 		return err
 	}},
 	"image": {nil, func(ctx context.Context, m *Sluice) error {
-		c, err := m.Image(ctx, "v1.1.0", nil)
+		c, err := m.Image("v1.1.0", nil)
 		return sent(ctx, c, err)
 	}},
 	"sign": {map[string]any{"contents": "sign: {key: keys/cosign.key, passphrase_env: WORD}"}, func(ctx context.Context, m *Sluice) error {

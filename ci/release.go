@@ -96,9 +96,8 @@ func (m *Sluice) Sbom(
 	return ctr.Directory(command.Release(version) + "/sbom"), nil
 }
 
-// Image assembles the multi-arch image and returns the one for the engine's platform. Nothing is sent to a registry. Where sluice.yaml names a key or an identity, give the out folder of publish: it has the image already.
+// Image assembles the multi-arch image and returns the one for the engine's platform. Nothing is sent to a registry.
 func (m *Sluice) Image(
-	ctx context.Context,
 	// Version of the release, for example v1.2.3
 	version string,
 	// Out folder that publish or pipeline returned (default: a release is made)
@@ -110,7 +109,7 @@ func (m *Sluice) Image(
 		return nil, err
 	}
 	if out == nil {
-		ctr, err := m.signed(ctx, toolbox.Pack, signer{}, "publish", version, "--local")
+		ctr, err := m.sluice(toolbox.Pack, "publish", version, "--local", "--local-key") // its signatures go nowhere
 		if err != nil {
 			return nil, err
 		}
