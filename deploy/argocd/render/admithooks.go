@@ -58,8 +58,22 @@ func (s *service) hookPolicy() admission.ValidatingAdmissionPolicy {
 			{Name: "account", Expression: "variables.pod.?serviceAccountName.orValue('') == " + celText(s.account())},
 			{Name: "hook", Expression: "variables.account || request.resource.resource == 'jobs' && request.name in variables.arguments"},
 		},
-		Validations: s.hookDemands(p),
+		Validations: append(s.hookDemands(p), s.secretDemand()),
 	})
+}
+
+// secretDemand keeps from the pods of the service what the hooks log in with. They
+// run an image that is signed, but with arguments and an environment that are not.
+func (s *service) secretDemand() admission.Validation {
+	secrets := slices.DeleteFunc([]string{s.a.Secret, s.k.Ledger.Secret}, func(name string) bool { return name == "" })
+	const demand = "!(request.resource.resource == 'deployments' && request.name in %[1]s) ||" +
+		" variables.pod.?volumes.orValue([]).all(v, !(v.?secret.?secretName.orValue('') in %[2]s) && v.?projected.?sources.orValue([]).all(p, !(p.?secret.?name.orValue('') in %[2]s))) &&" +
+		" (variables.pod.containers + variables.pod.?initContainers.orValue([])).all(c, c.?envFrom.orValue([]).all(f, !(f.?secretRef.?name.orValue('') in %[2]s)) &&" +
+		" c.?env.orValue([]).all(e, !(e.?valueFrom.?secretKeyRef.?name.orValue('') in %[2]s)))"
+	return admission.Validation{
+		Expression: fmt.Sprintf(demand, celList(s.deployments()), celList(secrets)),
+		Message:    "the pods of " + s.name + " may not have the Secrets of the hooks",
+	}
 }
 
 // hookDemands is what holds of every hook.
