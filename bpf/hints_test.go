@@ -34,7 +34,7 @@ SEC("cgroup_skb/ingress") int ingress(struct __sk_buff *skb)
 	if err := os.WriteFile(filepath.Join(dir, "try.bpf.c"), []byte(source), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "clang-19", "-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-I/usr/include/x86_64-linux-gnu", "-c", "try.bpf.c", "-o", "try.bpf.o")
+	cmd := exec.CommandContext(t.Context(), "clang-19", "-O2", "-g", "-target", "bpfel", "-mcpu=v3", "-I/usr/include/x86_64-linux-gnu", "-idirafter", "/usr/include/aarch64-linux-gnu", "-c", "try.bpf.c", "-o", "try.bpf.o")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -83,7 +83,7 @@ func compiled(t *testing.T, words ...string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("clang-19", "-target", "bpfel", "-O2", "-g", "-mcpu=v3", "-I"+include, "-I/usr/include/x86_64-linux-gnu", "-c", "probe.bpf.c", "-o", "probe.o")
+	cmd := exec.Command("clang-19", "-target", "bpfel", "-O2", "-g", "-mcpu=v3", "-I"+include, "-I/usr/include/x86_64-linux-gnu", "-idirafter", "/usr/include/aarch64-linux-gnu", "-c", "probe.bpf.c", "-o", "probe.o")
 	cmd.Dir = dir
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)

@@ -72,7 +72,7 @@ func (d *demo) ship(ctx context.Context, s story) error {
 	begin := time.Now()
 	verb := "run"
 	if s.tamper != nil {
-		if err := d.command(ctx, "publish", "--version", s.version); err != nil {
+		if err := d.command(ctx, "publish", "--version", s.version, "--local-key"); err != nil {
 			return err
 		}
 		if err := s.tamper(d, s.version); err != nil {
@@ -108,7 +108,7 @@ func (d *demo) ship(ctx context.Context, s story) error {
 
 // rollOut runs sluice and reads the record of the rollout from its result.
 func (d *demo) rollOut(ctx context.Context, verb string, s story) (*release.Record, error) {
-	args := append([]string{verb, "-f", d.file, "--out", d.out, "--version", s.version, "-o", "json"}, s.args...)
+	args := append([]string{verb, "-f", d.file, "--out", d.out, "--version", s.version, "--local-key", "-o", "json"}, s.args...)
 	cmd := exec.CommandContext(ctx, d.sluice, args...)
 	var stdout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, os.Stdout
