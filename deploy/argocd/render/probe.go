@@ -100,6 +100,8 @@ func (s *service) probePod() core.PodSpec {
 			Args: []string{
 				"--cgroup", hostCgroup, "--pin", "/sys/fs/bpf/" + probeName, "--history", "dir:/var/lib/" + probeName,
 				"--listen", "unix:/run/" + probeName + "/probe.sock", "--listen", "tcp::" + strconv.Itoa(s.k.Probe.Port), "--log-format", "json",
+				// A node has 110 pods by default; each may serve, and each container may call others.
+				"--workloads", "512",
 			},
 			Env: []core.EnvVar{
 				{Name: "SLUICE_PROBE_NODE", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{FieldPath: "spec.nodeName"}}},
@@ -112,9 +114,9 @@ func (s *service) probePod() core.PodSpec {
 			LivenessProbe:   asks("/healthz", 10*time.Second, 3),
 			VolumeMounts:    mounts,
 			SecurityContext: probeConfined(),
-			// Maps count as memory of the daemon: 13 KiB for each of 256 workloads and each processor.
+			// Maps count as memory of the daemon: 13 KiB for each workload and each of up to eight processors.
 			Resources: core.ResourceRequirements{
-				Requests: core.ResourceList{core.ResourceCPU: resource.MustParse("20m"), core.ResourceMemory: resource.MustParse("64Mi")},
+				Requests: core.ResourceList{core.ResourceCPU: resource.MustParse("20m"), core.ResourceMemory: resource.MustParse("96Mi")},
 				Limits:   core.ResourceList{core.ResourceMemory: resource.MustParse("512Mi")},
 			},
 			TerminationMessagePolicy: core.TerminationMessageFallbackToLogsOnError,
