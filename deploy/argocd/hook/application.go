@@ -120,22 +120,6 @@ func first(list []string) string {
 	return list[0]
 }
 
-// source is where the Application comes from: repository, folder and what it
-// asks for.
-func (a application) source() (url, path, target string) {
-	if a.Application == nil {
-		return "", "", ""
-	}
-	s := a.Spec.Source
-	if s == nil && len(a.Spec.Sources) > 0 {
-		s = &a.Spec.Sources[0]
-	}
-	if s == nil {
-		return "", "", ""
-	}
-	return s.RepoURL, s.Path, s.TargetRevision
-}
-
 // note writes a verdict on the Application: annotations and the condition.
 func (h *hook) note(ctx context.Context, v Verdict) error {
 	for {

@@ -1,50 +1,17 @@
 package hook
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 
-	"github.com/Masterminds/semver/v3"
-
+	"github.com/sluice-cd/sluice/deploy/argocd/origin"
 	"github.com/sluice-cd/sluice/internal/gitops"
 )
 
 // repository is where the manifests come from, with the credentials for a
-// commit, if there are any. The Application says where that is: a commit to
-// sluice.yaml must not decide who is sent a password.
+// commit, if there are any.
 func (h *hook) repository() (gitops.Repo, error) {
-	url, path, target := h.app.source()
-	a := h.Config.Deploy.ArgoCD
-	repo := gitops.Repo{URL: cmp.Or(url, a.Repository), Path: cmp.Or(path, a.Path)}
-	if repo.URL == "" {
-		return repo, &SettingsError{What: "neither sluice.yaml (deploy.argocd.repository) nor the Application names a git repository"}
-	}
-	repo.Branch, _ = follows(target)
-	for name, into := range map[string]*string{"username": &repo.Auth.Username, "password": &repo.Auth.Password} {
-		raw, err := os.ReadFile(filepath.Join(h.Git, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return repo, fmt.Errorf("reading the credentials of the git repository: %w", err)
-		}
-		*into = strings.TrimSpace(string(raw))
-	}
-	if file := filepath.Join(h.Git, "known_hosts"); exists(file) {
-		repo.Auth.KnownHosts = file
-	}
-	for name, into := range map[string]*[]byte{"ssh-privatekey": &repo.Auth.SSHKey, "ca.crt": &repo.Auth.CA} {
-		raw, err := os.ReadFile(filepath.Join(h.Git, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return repo, fmt.Errorf("reading the credentials of the git repository: %w", err)
-		}
-		*into = raw
-	}
-	return repo, nil
+	return origin.Repository(origin.Of(h.app.Application), h.Config.Deploy.ArgoCD, h.Git)
 }
 
 // revert takes a release back in git. It returns what a person is told: where
@@ -59,8 +26,8 @@ func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string,
 	case good == "":
 		return "git was not reverted: there is no revision that was synced before", nil
 	}
-	_, _, target := h.app.source()
-	branch, constraint := follows(target)
+	target := origin.Of(h.app.Application).TargetRevision
+	branch, constraint := origin.Follows(target)
 	if branch == "" && constraint == "" && target != "" && target != "HEAD" {
 		return fmt.Sprintf("git was not reverted: targetRevision is %s, which a commit does not move: set it back by hand", target), nil
 	}
@@ -87,27 +54,3 @@ func (h *hook) revert(ctx context.Context, v Verdict, bad, good string) (string,
 	}
 	return done, nil
 }
-
-// follows is what the Application follows in a repository: a branch, or tags that
-// satisfy a constraint.
-func follows(target string) (branch, constraint string) {
-	if isHash.MatchString(target) {
-		return "", ""
-	}
-	if strings.HasPrefix(target, "refs/tags/") {
-		return "", ""
-	}
-	name := strings.TrimPrefix(target, "refs/heads/")
-	if _, err := semver.NewVersion(target); err == nil {
-		return "", "" // one tag for ever
-	}
-	if _, err := semver.NewConstraint(target); err == nil && target != "" {
-		return "", target
-	}
-	if target == "HEAD" {
-		name = ""
-	}
-	return name, ""
-}
-
-var isHash = regexp.MustCompile("^[0-9a-f]{40}$")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sluice-cd/sluice/deploy/argocd/origin"
 	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/gitops"
@@ -151,7 +152,7 @@ func (h *hook) checkTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, _, target := h.app.source()
+	target := origin.Of(h.app.Application).TargetRevision
 	rev, err := gitops.CheckRevision(ctx, repo, target)
 	var auth *gitops.AuthError
 	if errors.As(err, &auth) && !auth.Given {

@@ -12,26 +12,6 @@ import (
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
 
-func TestWhatATargetRevisionFollows(t *testing.T) {
-	for target, want := range map[string][2]string{
-		"main":                   {"main", ""},
-		"refs/heads/main":        {"main", ""},
-		"release/2026":           {"release/2026", ""},
-		"HEAD":                   {"", ""},
-		"":                       {"", ""},
-		"1.*":                    {"", "1.*"},
-		">=1.2.0 <2.0.0":         {"", ">=1.2.0 <2.0.0"},
-		"v1.2.3":                 {"", ""},
-		"refs/tags/v1.2.3":       {"", ""},
-		"1.2.3":                  {"", ""},
-		strings.Repeat("a1", 20): {"", ""},
-	} {
-		if branch, constraint := follows(target); branch != want[0] || constraint != want[1] {
-			t.Errorf("%q follows branch %q and constraint %q, want %q", target, branch, constraint, want)
-		}
-	}
-}
-
 func TestReferencesAreTakenApart(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	for ref, want := range map[string][2]string{
