@@ -19,10 +19,11 @@ func syncCommand() *cobra.Command {
 	var sarif string
 	cmd := &cobra.Command{
 		Use: "sync", Short: "Ask Argo CD for a sync, and wait for the verdict", Args: cobra.NoArgs,
-		Long: `Sync starts a sync of the Application, or joins the one that is under way, and
-waits for its end. The exit status is the verdict of the hooks; 1 if the sync
-failed without one. It talks to the API server only: get and patch of the
-Application are all the rights it takes.`,
+		Long: `Sync starts a sync of the Application and waits for its end; one of the same
+commit that is under way is joined, another one is waited for. Without --revision
+it is of the commit that the Application asks for now. The exit status is the
+verdict of the hooks; 1 if the sync failed without one. It talks to the API server
+only: get and patch of the Application are all the rights it takes.`,
 		Example: `  sluice-argo sync -f sluice.yaml
   sluice-argo sync --revision v1.2.0 --timeout 20m -o json | jq .verdict`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

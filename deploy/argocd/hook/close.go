@@ -210,7 +210,7 @@ func (h *hook) afterAll(ctx context.Context, open release.Rollout, isOpen bool, 
 // before ends a sync that failed before the release was judged or refused: that
 // says nothing of the release, and the hook that failed has told why.
 func (h *hook) before(settled error) (Verdict, error) {
-	v := Verdict{idle: true, Reason: "the sync failed before the release was judged: " + h.app.message(), Reverted: "git was not reverted: nothing was found wrong with the release"}
+	v := Verdict{idle: true, Reason: "the sync failed before the release was judged: " + h.app.message(), Reverted: "git was not reverted: nothing was found wrong with the release; when the cause is mended: sluice-argo sync"}
 	h.say("%s; %s", v.Reason, v.Reverted)
 	return v, settled
 }
