@@ -180,11 +180,7 @@ func (s *Splitter) SetSocket(slot Slot, fd int) error {
 	if err := listening(fd); err != nil {
 		return err
 	}
-	err := s.objs.Sockets.Update(uint32(slot), uint64(fd), ebpf.UpdateAny)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return &MultipathError{Err: err}
-	}
-	if err != nil {
+	if err := s.objs.Sockets.Update(uint32(slot), uint64(fd), ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("putting a socket into slot %d: %w", slot, err)
 	}
 	return nil

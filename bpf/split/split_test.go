@@ -320,7 +320,7 @@ func TestSocketsThatCannotTakeConnectionsAreRefused(t *testing.T) {
 	multipath := run(t, "multipath", "127.0.0.1:0", "GODEBUG=multipathtcp=1").listener(t)
 	defer unix.Close(multipath)
 	var mp *MultipathError
-	if err := s.SetSocket(0, multipath); !errors.As(err, &mp) || !strings.Contains(mp.Hint(), "multipathtcp=0") || !strings.Contains(err.Error(), "Multipath TCP") {
+	if err := s.SetSocket(0, multipath); !errors.As(err, &mp) || !errors.Is(err, unix.EOPNOTSUPP) || !strings.Contains(mp.Hint(), "multipathtcp=0") || !strings.Contains(err.Error(), "Multipath TCP") {
 		t.Errorf("an MPTCP socket: %v", err)
 	}
 	udp, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
