@@ -232,6 +232,7 @@ func TestTLSFilesThatDoNotFit(t *testing.T) {
 		"clients without a server":  {TLS{ClientCA: a.file}, "--tls-client-ca needs"},
 		"the key of another":        {TLS{Cert: cert, Key: otherKey}, "does not match"},
 		"no such file":              {TLS{Cert: cert, Key: key + "x"}, "no such file"},
+		"no such authorities":       {TLS{Cert: cert, Key: key, ClientCA: a.file + "x"}, "reading the authorities of clients: open "},
 		"authorities without a one": {TLS{Cert: cert, Key: key, ClientCA: empty}, "no certificate in"},
 	} {
 		err := tt.files.Check()

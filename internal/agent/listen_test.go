@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
 // openOne opens a listener and serves nothing on it.
@@ -59,6 +61,12 @@ func TestAddressesThatCannotBeServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	datagrams := filepath.Join(dir, "datagrams.sock")
+	unconnected, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: datagrams, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unconnected.Close()
 	for name, tt := range map[string]struct {
 		address string
 		says    string
@@ -66,6 +74,8 @@ func TestAddressesThatCannotBeServed(t *testing.T) {
 		hint    bool
 	}{
 		"a file":              {"unix:" + file, "is there already and is no socket", nil, false},
+		"a file as a folder":  {"unix:" + file + "/probe.sock", "not a directory", syscall.ENOTDIR, false},
+		"another socket":      {"unix:" + datagrams, "protocol wrong type", syscall.EPROTOTYPE, false},
 		"no folder":           {"unix:" + dir + "/no/probe.sock", "no such file", os.ErrNotExist, true},
 		"a port in use":       {"tcp:" + taken.Addr().String(), "address already in use", syscall.EADDRINUSE, true},
 		"not our address":     {"tcp:192.0.2.1:9465", "cannot assign", syscall.EADDRNOTAVAIL, true},
@@ -86,6 +96,74 @@ func TestAddressesThatCannotBeServed(t *testing.T) {
 	}
 	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
 		t.Errorf("the file holds %q: %v", text, err)
+	}
+}
+
+func TestASocketIsForRootAndAGroup(t *testing.T) {
+	testenv.NeedRoot(t)
+	for name, group := range map[string]int{"nobody else": 0, "a group": 4242} {
+		path := filepath.Join(t.TempDir(), "probe.sock")
+		list, err := openListeners(Config{Listen: []string{"unix:" + path}, SocketGroup: group})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(list)
+		var st syscall.Stat_t
+		if err := syscall.Stat(path, &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode&0o777 != 0o660 || st.Uid != 0 || int(st.Gid) != group {
+			t.Errorf("%s: mode %o, user %d, group %d", name, st.Mode&0o777, st.Uid, st.Gid)
+		}
+	}
+}
+
+// Of the addresses of a daemon all are served or none.
+func TestOneAddressThatCannotBeServedLeavesNoneOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "probe.sock")
+	_, err := openListeners(Config{
+		Listen: []string{"unix:" + path, "tcp:127.0.0.1:0"},
+		TLS:    TLS{Cert: "missing.crt", Key: "missing.key"},
+	})
+	var failed *ListenError
+	if !errors.As(err, &failed) || failed.Address != "tcp:127.0.0.1:0" || !strings.Contains(err.Error(), "reading the certificate missing.crt with the key missing.key") {
+		t.Errorf("it says %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// A request that does not end holds the end of the daemon up for a moment only.
+func TestARequestThatDoesNotEndIsCutOff(t *testing.T) {
+	l, err := openOne(t, "tcp:127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began, cut := make(chan struct{}), make(chan struct{})
+	server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done()
+		close(cut)
+	}), nil)
+	go func() { _ = server.Serve(l) }()
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.Get("http://" + l.Addr().String())
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		answered <- err
+	}()
+	<-began
+	stop(server)
+	select {
+	case <-cut:
+	case <-time.After(patience):
+		t.Fatal("the request goes on")
+	}
+	if err := <-answered; err == nil {
+		t.Error("the client got an answer")
 	}
 }
 

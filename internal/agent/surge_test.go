@@ -119,12 +119,33 @@ func TestSurgeWithoutEvidence(t *testing.T) {
 		}
 	}
 	quiet := NewSurge([]Segments{{Sent: 100_000}})
+	if quiet.Rate() != 0 || quiet.Evidence() != 1 {
+		t.Errorf("before anything was sent: rate %v, evidence %v", quiet.Rate(), quiet.Evidence())
+	}
 	if quiet.Limit() != surgeFloor {
 		t.Errorf("after a quiet baseline the limit is %v, want the floor", quiet.Limit())
 	}
 	quiet.Add(Segments{Sent: 1000, Again: 3})
 	if quiet.Alarm() || quiet.Rate() != 0.003 {
 		t.Errorf("three segments of a thousand: evidence %v, rate %v", quiet.Evidence(), quiet.Rate())
+	}
+}
+
+// Bursts widen the limit only where there is more than one interval to see them by.
+func TestBurstsAreSeenByIntervalsWithTraffic(t *testing.T) {
+	even := []Segments{{Sent: 1000, Again: 10}, {Sent: 1000, Again: 10}, {Sent: 1000, Again: 10}}
+	bursts := []Segments{{Sent: 1000, Again: 30}, {Sent: 1000}, {Sent: 1000}}
+	pauses := append([]Segments{{}, {}}, append(bursts, Segments{})...)
+	alone := []Segments{{}, {Sent: 3000, Again: 30}, {}}
+	limit := func(of []Segments) float64 { return NewSurge(of).Limit() }
+	if limit(bursts) <= limit(even) {
+		t.Errorf("bursts have a limit of %v, even losses one of %v", limit(bursts), limit(even))
+	}
+	if limit(pauses) != limit(bursts) {
+		t.Errorf("with pauses the limit is %v, without %v", limit(pauses), limit(bursts))
+	}
+	if limit(alone) != limit(even) {
+		t.Errorf("one interval with traffic has a limit of %v, want %v: it shows no bursts", limit(alone), limit(even))
 	}
 }
 

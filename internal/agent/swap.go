@@ -158,10 +158,10 @@ func (a *Agent) lookAgain() error {
 
 // judge looks at the traffic since a swap: with a surge of retransmits the new
 // object is rolled back; without one it is good after a while.
-func (a *Agent) judge(now time.Time) error {
+func (a *Agent) judge(now time.Time) {
 	t := a.trial
 	if t == nil {
-		return nil
+		return
 	}
 	t.surge.Add(a.traffic.last())
 	switch {
@@ -172,7 +172,7 @@ func (a *Agent) judge(now time.Time) error {
 		a.log.Error("rolling back", "object", bad.Digest(), "to", t.before.Digest(), "reason", reason)
 		if _, err := a.put(t.before); err != nil {
 			a.log.Error("not rolled back", "err", err) // what is counted is still worth telling
-			return nil
+			return
 		}
 		a.trial = nil
 		a.log.Warn("rolled back", "object", a.current.Digest(), "took", time.Since(now).Round(time.Microsecond))
@@ -182,7 +182,6 @@ func (a *Agent) judge(now time.Time) error {
 		a.log.Info("good", "object", a.current.Digest())
 		a.note(markGood(a.current, "no surge of retransmits"))
 	}
-	return nil
 }
 
 // Rollback goes back to the last good object: while the current one is on trial

@@ -67,6 +67,9 @@ func TestExemplarsAreKeptForAWhileAndNotWithoutEnd(t *testing.T) {
 
 func TestTheBaselineIsTheLastMinute(t *testing.T) {
 	var w window
+	if w.last() != (Segments{}) || len(w.intervals()) != 0 {
+		t.Errorf("at first the last interval is %+v", w.last())
+	}
 	for second := range 100 {
 		w.add(noon.Add(time.Duration(second)*time.Second), Segments{Sent: uint64(10 * second), Again: uint64(second)})
 	}
