@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "unique": unique, "freeport": freeport, "expand": expand, "background": background,
 			"ends": ends, "await": await, "answers": answers, "gone": gone, "flip": flip, "tmpfs": tmpfs, "listen": listen, "jq": jq, "variable": variable,
+			"commit": commit, "terminal": terminal, "serve": serve,
 		},
 	})
 }
@@ -138,7 +139,7 @@ func background(ts *testscript.TestScript, _ bool, args []string) {
 	cmd := exec.Command(program, args[2:]...)
 	cmd.Args[0] = args[1] // the test binary is sluice by that name
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "GOCACHE", "GOPROXY", "GOTOOLCHAIN", "TMPDIR"} {
+	for _, name := range []string{"PATH", "HOME", "GOCACHE", "GOPROXY", "GOTOOLCHAIN", "GOCOVERDIR", "TMPDIR"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout, err = os.Create(ts.MkAbs(args[0] + ".stdout"))
@@ -295,4 +296,10 @@ func jq(ts *testscript.TestScript, neg bool, args []string) {
 // variable NAME FILE puts the content of a file into a variable.
 func variable(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], ts.ReadFile(args[1]))
+}
+
+// commit MESSAGE commits all files of the repository.
+func commit(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("git", "add", "-A"))
+	ts.Check(ts.Exec("git", "-c", "user.name=jane", "-c", "user.email=jane@example.com", "commit", "-q", "-m", args[0]))
 }
