@@ -56,7 +56,7 @@ func recipes() (list []recipe) {
 		{name: "tags", version: "1.1.0", env: slow},
 	}
 	for name, versions := range map[string]string{
-		"shop": "1.0.0 1.1.0 1.5.0 1.5.1 1.5.2 1.5.3 1.6.1 1.7.0 1.7.1 1.8.0",
+		"shop": "1.0.0 1.1.0 1.5.0 1.5.1 1.5.3 1.6.1 1.7.0 1.7.1 1.7.2 1.8.0",
 		"web":  "1.0.0 1.1.0 1.3.0 1.6.0",
 		"tags": "1.0.0 1.2.0",
 	} {

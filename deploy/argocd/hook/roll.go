@@ -38,7 +38,10 @@ func (h *hook) roll(ctx context.Context, plan canary.Plan, object string) (canar
 	if h.kubernetes().Header {
 		r, stop, err := h.headerStep(ctx, src, plan.Steps[0].Min)
 		if err != nil || stop {
-			return r, errors.Join(err, h.target.Isolate())
+			if err = errors.Join(err, h.target.Isolate()); err == nil {
+				r.Timeline.Traffic = h.now()
+			}
+			return r, err
 		}
 		if err := h.target.Header(ctx, false); err != nil {
 			return canary.Result{}, err
