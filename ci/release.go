@@ -180,7 +180,7 @@ func (m *Sluice) Policy(
 // Verify checks a release that was made before: signatures, digests, SBOMs and image, offline.
 func (m *Sluice) Verify(
 	ctx context.Context,
-	// Out folder that sign, publish or pipeline returned
+	// Out folder that publish, run or canary returned; after sign alone the image has no tag yet, and is not found
 	out *dagger.Directory,
 	// Version of the release, for example v1.2.3
 	version string,

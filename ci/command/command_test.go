@@ -188,6 +188,7 @@ test -z "$1" || echo 'module example.com/tools' >tools/go.mod`
 				t.Fatalf("%v: %s", err, out)
 			}
 			program := `#!/bin/sh
+test "$GOFLAGS" = "-mod=mod -buildvcs=false" || { echo "error obtaining VCS status"; exit 1; }
 in=${PWD##*/}; test "$PWD" != '` + dir + `' || in=root
 case "$*" in
 "tool -modfile=tools/go.mod") printf '%s\n' "$TOOLS"; exit ;;
@@ -204,7 +205,7 @@ case $what in "$WRONG"*) test -z "$WRONG" || { echo wrong; exit 1; } ;; esac
 			}
 			args := Lint()
 			cmd := exec.Command(args[0], args[1], strings.ReplaceAll(args[2], "/tmp/modules", dir+"/modules"))
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"), "TOOLS="+tt.tools, "WRONG="+tt.wrong)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"), "TOOLS="+tt.tools, "WRONG="+tt.wrong, "GOFLAGS=-mod=mod")
 			out, err := cmd.CombinedOutput()
 			if code := exitCode(err); code != tt.status {
 				t.Fatalf("status %d, want %d: %s", code, tt.status, out)
@@ -222,11 +223,25 @@ case $what in "$WRONG"*) test -z "$WRONG" || { echo wrong; exit 1; } ;; esac
 
 func TestTheRaceDetectorGetsCgo(t *testing.T) {
 	args, cgo := Test([]string{"./..."}, " TestA ", true)
-	if want := []string{"go", "test", "-timeout", "20m", "-race", "-run", "TestA", "./..."}; !slices.Equal(args, want) || cgo != "1" {
+	if want := []string{"go", "test", "-timeout", "20m", "-race", "-run", "TestA", "./..."}; !slices.Equal(args[4:], want) || cgo != "1" {
 		t.Errorf("got %v, %s", args, cgo)
 	}
 	if _, cgo := Test(nil, "", false); cgo != "0" {
 		t.Errorf("cgo is %s without the race detector", cgo)
+	}
+}
+
+func TestTestsBuildWithoutAskingGitForTheCommit(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/go", []byte("#!/bin/sh\necho \"$GOFLAGS: $*\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args, _ := Test([]string{"./a", "./b c"}, "", false)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "GOFLAGS=-mod=mod")
+	out, err := cmd.CombinedOutput()
+	if want := "-mod=mod -buildvcs=false: test -timeout 20m ./a ./b c\n"; err != nil || string(out) != want {
+		t.Errorf("got %q, %v, want %q", out, err, want)
 	}
 }
 
