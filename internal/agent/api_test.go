@@ -60,7 +60,7 @@ func refused(t *testing.T) []byte {
 	}
 	for _, section := range file.Sections {
 		if section.Type == elf.SHT_PROGBITS && strings.HasPrefix(section.Name, "cgroup_skb/") {
-			binary.LittleEndian.PutUint64(object[section.Offset:], 0x00000000_0100_a079) // r0 = *(u64 *)(r10 + 1)
+			binary.LittleEndian.PutUint64(object[section.Offset:], 0x0100a079) // r0 = *(u64 *)(r10 + 256)
 			return object
 		}
 	}
