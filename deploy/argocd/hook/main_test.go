@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/admit"
@@ -43,6 +46,8 @@ func judged(_ context.Context, ref string, d admit.Demands) (admit.Evidence, err
 		return admit.Evidence{}, errors.New("nobody is named who may sign")
 	case strings.Contains(ref, ":6.6.6@"):
 		return admit.Evidence{}, &admit.Error{Problem: admit.Unsigned, Ref: ref, What: "signature", Err: errors.New("there is none")}
+	case strings.Contains(ref, ":4.0.4@"):
+		return admit.Evidence{}, &admit.RegistryError{Ref: ref, Err: &transport.Error{StatusCode: http.StatusNotFound}}
 	case strings.Contains(ref, ":5.0.3@"):
 		return admit.Evidence{}, &admit.RegistryError{Ref: ref, Err: errors.New("no route to host")}
 	}
