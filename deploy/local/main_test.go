@@ -70,6 +70,9 @@ func serve() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		if os.Getenv("SHARE") != "" {
+			share(l.(*net.TCPListener))
+		}
 		server := &http.Server{Handler: mux}
 		defer func() { _ = server.Shutdown(context.Background()) }()
 		go func() { _ = server.Serve(l) }()
@@ -77,6 +80,22 @@ func serve() {
 	<-term
 	if os.Getenv("STUBBORN") != "" {
 		time.Sleep(time.Minute)
+	}
+}
+
+// share lets a child hold the socket too, and opens sockets that take no connections.
+func share(l *net.TCPListener) {
+	file, err := l.File()
+	if err != nil {
+		panic(err)
+	}
+	child := exec.Command(os.Args[0])
+	child.Env, child.ExtraFiles = []string{"TEST_CHILD=1"}, []*os.File{file}
+	if err := errors.Join(child.Start(), syscall.SetNonblock(int(file.Fd()), true)); err != nil { // Fd lets ours block, too
+		panic(err)
+	}
+	if _, err := net.ListenPacket("udp", l.Addr().String()); err != nil {
+		panic(err)
 	}
 }
 
