@@ -16,7 +16,7 @@ func TestWhatADaemonKeepsIsWhatItWasToldToUse(t *testing.T) {
 	}{
 		"a daemon that was told little": {
 			cfg:  Config{Cgroup: "/sys/fs/cgroup/web", Listen: []string{"tcp:127.0.0.1:9465"}},
-			read: []string{"/sys/fs/cgroup/web"}, never: []string{"/proc/self/exe", "/", "/run", "/etc", "/root"},
+			read: []string{"/sys/fs/cgroup/web"}, never: []string{"/proc/self/exe", "/", "/run", "/etc", "/home"},
 		},
 		"pinned counters are written, and their folder goes at the end": {
 			cfg:   Config{Pin: "/sys/fs/bpf/sluice/probe"},
