@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,5 +154,35 @@ func TestDriftOfARealCluster(t *testing.T) {
 	var report drift.Report
 	if err := json.Unmarshal([]byte(raw), &report); code != 1 || err != nil || report.Service != "shop" || len(report.Differences) == 0 {
 		t.Errorf("exit status %d, %v, as JSON %s", code, err, raw)
+	}
+}
+
+// interrupts presses Ctrl-C once a text was written.
+type interrupts struct {
+	t      *testing.T
+	after  string
+	shown  strings.Builder
+	pushed bool
+}
+
+func (w *interrupts) Write(p []byte) (int, error) {
+	w.shown.Write(p)
+	if !w.pushed && strings.Contains(w.shown.String(), w.after) {
+		w.pushed = true
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			w.t.Error(err)
+		}
+	}
+	return len(p), nil
+}
+
+func TestWatchingForDriftEndsWithAnInterruptAndWhatIsStillOpen(t *testing.T) {
+	w := newWorld(t)
+	out := &interrupts{t: t, after: "deployment shop-canary replicas"}
+	var log strings.Builder
+	code := run([]string{"drift", "--watch", "--interval", "1s", "-f", w.file(), "--kubeconfig", w.plane.Kubeconfig}, out, &log)
+	lines := strings.Split(strings.TrimSpace(out.shown.String()), "\n")
+	if last := lines[len(lines)-1]; code != 1 || !strings.Contains(last, "0 mended; ") || !strings.Contains(last, " still open") {
+		t.Errorf("exit status %d, last line %q, stderr %q", code, last, log.String())
 	}
 }
