@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-cd/sluice/internal/testenv"
@@ -231,5 +232,32 @@ func TestASplitterThatWasLetGoAnswersNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its pins are left: %v", err)
+	}
+}
+
+// The kernel runs at most 64 programs of this kind in a namespace.
+func TestANamespaceThatIsFullSaysSoAndNothingIsLeft(t *testing.T) {
+	dir := pinDir(t) // nothing may be left in it
+	prog := passes(t)
+	var err error
+	elsewhere(t, func() {
+		ns, nsErr := os.Open(netNamespace)
+		if nsErr != nil {
+			t.Error(nsErr)
+			return
+		}
+		defer ns.Close()
+		for range 64 {
+			l, linkErr := link.AttachNetNs(int(ns.Fd()), prog)
+			if linkErr != nil {
+				t.Error(linkErr)
+				return
+			}
+			defer l.Close()
+		}
+		_, err = Open(dir, anyFront)
+	})
+	if !errors.Is(err, unix.E2BIG) || !strings.HasPrefix(err.Error(), "attaching the traffic splitter: ") {
+		t.Errorf("the 65th splitter: %v", err)
 	}
 }

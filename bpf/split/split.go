@@ -144,9 +144,11 @@ func (s *Splitter) pin() error {
 		return fmt.Errorf("opening the network namespace: %w", err)
 	}
 	defer ns.Close()
-	if s.link, err = link.AttachNetNs(int(ns.Fd()), s.objs.Split); err != nil {
+	l, err := link.AttachNetNs(int(ns.Fd()), s.objs.Split)
+	if err != nil {
 		return fmt.Errorf("attaching the traffic splitter: %w", err)
 	}
+	s.link = l
 	if err := s.link.Pin(filepath.Join(s.dir, pinLink)); err != nil {
 		return fmt.Errorf("pinning the splitter's link: %w", err)
 	}

@@ -26,6 +26,10 @@ annotations sluice.dev/verdict, reason and release and the condition
 SluiceVerdict of the Application. It may be killed and run again at any time.`,
 		Example: `  sluice-argo hook presync
   kubectl get application shop -n argocd -o jsonpath='{.metadata.annotations.sluice\.dev/reason}'`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { // a Job that names none must not let a sync go on
+			return errors.New("no hook is named (known: presync, sync, postsync, syncfail)")
+		},
 	}
 	for name, short := range map[string]string{
 		"presync":  "May the release get traffic at all: signatures, rules, verdicts given before, probes",

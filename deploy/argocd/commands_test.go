@@ -161,6 +161,8 @@ func TestWhatCannotBeDoneIsSaid(t *testing.T) {
 		"an output of forget":                  {[]string{"forget", "-o", "yaml"}, 2, []string{"known: text, json"}},
 		"an output of status":                  {[]string{"status", "-o", "yaml"}, 2, []string{"known: text, json"}},
 		"an output of a hook":                  {[]string{"hook", "sync", "-o", "yaml"}, 2, []string{"known: text, json"}},
+		"a hook that there is not":             {[]string{"hook", "midsync"}, 2, []string{`unknown command "midsync"`}},
+		"a hook without a name":                {[]string{"hook"}, 2, []string{"no hook is named"}},
 		"a command that there is not":          {[]string{"promote"}, 2, []string{`unknown command "promote"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

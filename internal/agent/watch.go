@@ -172,9 +172,10 @@ type mismatches struct {
 	attempted time.Time
 }
 
-// found notes a mismatch and reports whether it is a new one.
+// found notes a mismatch and reports whether it is a new one. What is expected and
+// found in the same place may be another with every repair that did not help.
 func (m *mismatches) found(e *bpf.MismatchError, now time.Time) bool {
-	if m.lasts() && m.last.MismatchError == *e {
+	if was := m.last; m.lasts() && was.Program == e.Program && was.Map == e.Map && was.What == e.What {
 		return false
 	}
 	m.count++
