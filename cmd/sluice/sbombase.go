@@ -34,7 +34,12 @@ func sinceBase(ctx context.Context, file, ref string, p *progress) (docs [2][]by
 		return docs, err
 	}
 	for i, side := range []struct{ name, file string }{{"base", old}, {"now", file}} {
-		if docs[i], err = inventoryOf(ctx, side.file, filepath.Join(dir, "out-"+side.name), p); err != nil {
+		docs[i], err = inventoryOf(ctx, side.file, filepath.Join(dir, "out-"+side.name), p)
+		var wrong *config.Error
+		if errors.As(err, &wrong) {
+			wrong.File = strings.TrimPrefix(wrong.File, source+"/") // which is gone by the time that somebody looks
+		}
+		if err != nil {
 			return docs, fmt.Errorf("%s: %w", side.name, err)
 		}
 	}
