@@ -78,6 +78,9 @@ func (j Job) verifyImage(v *sign.Verifier, r release.Release) error {
 		return err
 	}
 	digest, err := layout.Resolve(image.TagFor(r.Version))
+	if errors.Is(err, image.ErrNotFound) {
+		return fmt.Errorf("%s was not published (sluice publish): %w", r.Version, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -194,7 +194,7 @@ func TestWhatDoesNotHoldOfARelease(t *testing.T) {
 		"the signature of the binary is missing": {func(t *testing.T, j Job) { remove(t, bundlePath(j.path("bin", build.Native().Dir(), j.Config.Name))) }, "manifest", "reading signature", false},
 		"the signature of an SBOM is missing":    {func(t *testing.T, j Job) { remove(t, bundlePath(j.path("sbom", "probe.spdx.json"))) }, "signature of sbom/probe.spdx.json", "reading signature", false},
 		"the SBOM is of something else":          {otherSBOM, "SBOM of ", "it describes sha256 ", false},
-		"there is no image":                      {func(t *testing.T, j Job) { remove(t, filepath.Join(j.Out, "oci")) }, "image ", "not found", false},
+		"there is no image":                      {func(t *testing.T, j Job) { remove(t, filepath.Join(j.Out, "oci")) }, "image ", "was not published (sluice publish)", false},
 		"the tag names something else":           {moved, "image ", "tag v1.0.0 is sha256:", false},
 		"nobody has signed the image":            {unsigned, "image ", "no signature by the configured key", false},
 		"the index of the image is damaged":      {blob("index"), "image ", " has the digest sha256:", false},
