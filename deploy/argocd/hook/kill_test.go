@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +127,17 @@ func TestAResumedRolloutThatCannotGoOnIsNoPass(t *testing.T) {
 		t.Errorf("it ends with %d, want 1", code)
 	}
 	w.said("rolled-back", "could not be carried out")
+	h, err := newHook("sync", w.s, w.cfg, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := h.lastVerdict(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end, err := h.endOf(t.Context(), w.last().Rollout, left); err != nil || end.Trigger != release.Environment {
+		t.Errorf("if no hook follows it ends as %+v, %v", end, err)
+	}
 	w.want("syncfail", 0)
 	w.atRest()
 	if r := w.last(); r.Outcome != release.RolledBack || r.Trigger != release.Environment || r.Verdict != "" {

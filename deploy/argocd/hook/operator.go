@@ -36,7 +36,7 @@ func Operator() string {
 type RollbackOptions struct {
 	Operator string // who asks for it
 	DryRun   bool   // only say what would be done
-	Serving  bool   // the version that serves, although the last one on its way was taken back by hand
+	Serving  bool   // the version that serves, although one was taken back by hand last
 }
 
 // Rollback takes back, on a person's word, the release that is on its way, or

@@ -135,7 +135,7 @@ func (h *hook) closeForeign(ctx context.Context, records []release.Record, but i
 
 // endOf is how a rollout ended that nobody closed, from what was left of it.
 func (h *hook) endOf(ctx context.Context, r release.Rollout, left *Verdict) (release.Result, error) {
-	const note = "the sync ended without closing it; the next one did"
+	const note = "the sync ended without closing it"
 	stable, err := h.stableHas(ctx, r.Image)
 	if err != nil {
 		return release.Result{}, err
@@ -194,9 +194,11 @@ func (h *hook) judge(ctx context.Context, open release.Rollout, resumed bool) (V
 // givenUp ends a rollout that could not be carried out. That says nothing of the
 // release: it is taken back, and may be released again.
 func (h *hook) givenUp(ctx context.Context, open release.Rollout, err error) (Verdict, error) {
+	reason := fmt.Sprintf("the rollout could not be carried out: %v", err)
 	v := h.complete(Verdict{
-		Rollout: open.ID, Trigger: release.Environment, Reason: fmt.Sprintf("the rollout could not be carried out: %v", err),
-		Hint: cmp.Or(hintOf(err), "the release is not to blame: commit it again when this is mended"),
+		Rollout: open.ID, Trigger: release.Environment, Reason: reason,
+		Hint:   cmp.Or(hintOf(err), "the release is not to blame: commit it again when this is mended"),
+		Result: &release.Result{Outcome: release.RolledBack, Trigger: release.Environment, Reason: reason}, // if no hook follows
 	}, nil)
 	h.say("%s", v.Reason)
 	return h.handOver(ctx, handover{Verdict: &v})
