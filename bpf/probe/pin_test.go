@@ -154,38 +154,42 @@ func drop(t *testing.T, folder, name string) {
 	}
 }
 
+// swapPin pins something else under the name of a pin.
+func swapPin(t *testing.T, folder, name string, what interface{ Pin(string) error }) {
+	t.Helper()
+	drop(t, folder, name)
+	if err := what.Pin(filepath.Join(folder, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openTotals(t *testing.T, folder string) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(filepath.Join(folder, "map_totals"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Close() })
+	return m
+}
+
 func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
-	exchange := func(t *testing.T, folder, name string, what interface{ Pin(string) error }) {
-		drop(t, folder, name)
-		if err := what.Pin(filepath.Join(folder, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	openMap := func(t *testing.T, folder string) *ebpf.Map {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(folder, "map_totals"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = m.Close() })
-		return m
-	}
 	for name, tt := range map[string]struct {
 		do  func(t *testing.T, s *service, folder string)
 		why string
 	}{
 		"a link is missing": {func(t *testing.T, _ *service, folder string) { drop(t, folder, "link_egress") }, "pin link_egress is missing"},
 		"all links": {func(t *testing.T, _ *service, folder string) {
-			drop(t, folder, "link_egress")
-			drop(t, folder, "link_ingress")
-			drop(t, folder, "link_connection")
+			for _, name := range []string{"link_egress", "link_ingress", "link_connection"} {
+				drop(t, folder, name)
+			}
 		}, "pin link_connection is missing"},
 		"a map is missing": {func(t *testing.T, _ *service, folder string) { drop(t, folder, "map_totals") }, "pin map_totals is missing"},
 		"a map is too many": {func(t *testing.T, _ *service, folder string) {
-			_ = openMap(t, folder)
-			pinCopy(t, openMap(t, folder), filepath.Join(folder, "map_older"))
+			pinCopy(t, openTotals(t, folder), filepath.Join(folder, "map_older"))
 		}, "pin map_older is there"},
 		"a program as a map": {func(t *testing.T, _ *service, folder string) {
-			exchange(t, folder, "map_totals", impostor(t, ebpf.AttachCGroupInetEgress))
+			swapPin(t, folder, "map_totals", impostor(t, ebpf.AttachCGroupInetEgress))
 		}, "opening map totals"},
 		"a map of other size": {func(t *testing.T, _ *service, folder string) {
 			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 3})
@@ -193,7 +197,7 @@ func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			exchange(t, folder, "map_totals", m)
+			swapPin(t, folder, "map_totals", m)
 		}, "map totals: "},
 		"a map with other fields": {func(t *testing.T, _ *service, folder string) {
 			spec, err := prepare(Object(), bpf.DigestOf(Object()), Options{})
@@ -209,13 +213,13 @@ func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			exchange(t, folder, "map_workloads", m)
+			swapPin(t, folder, "map_workloads", m)
 		}, "field 2 of key of map workloads"},
 		"a foreign map of the same kind": {func(t *testing.T, _ *service, folder string) {
-			exchange(t, folder, "map_totals", double(t, openMap(t, folder)))
+			swapPin(t, folder, "map_totals", double(t, openTotals(t, folder)))
 		}, "no program that runs uses map totals"},
 		"a frozen map": {func(t *testing.T, _ *service, folder string) {
-			if err := openMap(t, folder).Freeze(); err != nil {
+			if err := openTotals(t, folder).Freeze(); err != nil {
 				t.Fatal(err)
 			}
 		}, "map totals is frozen"},
@@ -225,7 +229,7 @@ func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
 			}
 		}, "the link of program ingress is detached"},
 		"a link of another kind": {func(t *testing.T, _ *service, folder string) {
-			exchange(t, folder, "link_egress", clone(t, pinned(t, folder, "ingress")))
+			swapPin(t, folder, "link_egress", clone(t, pinned(t, folder, "ingress")))
 		}, "another kind of link"},
 		"another program in a link": {func(t *testing.T, _ *service, folder string) {
 			if err := pinned(t, folder, "egress").Update(impostor(t, ebpf.AttachCGroupInetEgress)); err != nil {
@@ -238,10 +242,10 @@ func TestPinsThatCannotBeGoneOnWithAreReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			exchange(t, folder, "link_egress", l)
+			swapPin(t, folder, "link_egress", l)
 		}, "control groups"},
 		"something else in the folder": {func(t *testing.T, _ *service, folder string) {
-			pinCopy(t, openMap(t, folder), filepath.Join(folder, "of_somebody_else"))
+			pinCopy(t, openTotals(t, folder), filepath.Join(folder, "of_somebody_else"))
 		}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

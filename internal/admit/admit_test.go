@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -56,7 +57,17 @@ func TestWhatWasPublishedIsAdmitted(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
+// wrong is an image that is not admitted, and what is said of it.
+type wrong struct {
+	push      func(l *lab) string // returns the reference; nil: what was published
+	demand    func(l *lab, d *admit.Demands)
+	problem   admit.Problem
+	text      string
+	signature bool
+}
+
+// badlySigned are images for which nobody vouches, or somebody else.
+func badlySigned() map[string]wrong {
 	about := func(part string) func(a attachment) bool {
 		return func(a attachment) bool { return strings.Contains(a.name, part) }
 	}
@@ -70,13 +81,7 @@ func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
 			}), "v1.2.0")
 		}
 	}
-	for name, tt := range map[string]struct {
-		push      func(l *lab) string // returns the reference; nil: what was published
-		demand    func(l *lab, d *admit.Demands)
-		problem   admit.Problem
-		text      string
-		signature bool
-	}{
+	return map[string]wrong{
 		"nothing is attached": {
 			push: func(l *lab) string {
 				return l.push(l.changed("v1.2.0", func(attachment) []attachment { return nil }), "v1.2.0")
@@ -140,6 +145,12 @@ func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
 			},
 			problem: admit.Moved, text: "no tag v9.9.9", signature: true,
 		},
+	}
+}
+
+// badlyReleased are images that are signed, and may not run all the same.
+func badlyReleased() map[string]wrong {
+	return map[string]wrong{
 		"another release under the tag": {
 			push: func(l *lab) string {
 				digest, err := image.Push(l.t.Context(), l.layout(), "v1.3.0", l.host+"/team/hello:v1.2.0", image.PushOptions{Insecure: true})
@@ -184,7 +195,13 @@ func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
 			},
 			problem: admit.Denied, text: "four platforms",
 		},
-	} {
+	}
+}
+
+func TestWhatIsWrongWithAnImageIsSaid(t *testing.T) {
+	all := badlySigned()
+	maps.Copy(all, badlyReleased())
+	for name, tt := range all {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, true)
 			ref := ""
