@@ -44,6 +44,7 @@ func alone() []scenario {
 		{name: "route-healthy", what: "weights of an HTTPRoute, after a step for a header", on: onWeb, play: routeHealthy},
 		{name: "route-slow", what: "a slow release behind a gateway is stopped", on: onWeb, play: routeSlow},
 		{name: "drift-weights", what: "somebody gives the canary half of the traffic by hand: drift says it, and it is put right", on: onWeb, play: driftWeights},
+		{name: "tag-constraint", what: "an Application that follows 1.*: taken back by a tag", on: onTags, play: tagConstraint},
 	}
 }
 
@@ -60,7 +61,6 @@ func beside() []scenario {
 		{name: "git-gone", what: "the git repository is gone when a release has to be taken back", on: onShop, play: gitGone},
 		{name: "wrong-namespace", what: "sluice.yaml names another namespace than the Application", on: onShop, play: wrongNamespace},
 		{name: "no-endpoints", what: "nothing serves behind the Service", on: onShop, play: noEndpoints, pause: true},
-		{name: "tag-constraint", what: "an Application that follows 1.*: taken back by a tag", on: onTags, play: tagConstraint},
 		{name: "gate-evicted", what: "the pod of the gate is evicted during the canary", on: onWeb, play: gateEvicted},
 		{name: "never-ready", what: "a release whose pods never get ready", on: onWeb, play: neverReady},
 		{name: "own-weights", what: "somebody set weights of his own", on: onWeb, play: ownWeights, pause: true},

@@ -250,8 +250,7 @@ func twoReleases(ctx context.Context, s *service, r *result) error {
 }
 
 // tagConstraint lets an Application follow tags. What is taken back does not keep
-// the next one from being tried, which does not have the machine for itself and may
-// prove too little.
+// the next one from being promoted.
 func tagConstraint(ctx context.Context, s *service, r *result) error {
 	if _, err := s.stopped(ctx, "1.1.0", "fail", r, nil); err != nil {
 		return err
@@ -261,5 +260,9 @@ func tagConstraint(ctx context.Context, s *service, r *result) error {
 		return err
 	}
 	s.say("  tags: %q", tags)
-	return s.eitherWay(ctx, "1.2.0", &result{}, nil)
+	t, err := s.try(ctx, "1.2.0", nil)
+	if err != nil {
+		return err
+	}
+	return t.promoted(ctx)
 }
