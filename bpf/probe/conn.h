@@ -4,41 +4,44 @@
 #include "request.h"
 
 /* conn is what is known of one connection. Ingress and egress of it may run at
- * the same time; of ingress only one run at a time reads, see enter. */
+ * the same time; of ingress only one run at a time reads, see enter. What most
+ * requests need comes first, in two lines of the cache: the kernel puts eight
+ * bytes in front of it. */
 struct conn {
+	struct request in;
 	__u32 busy; /* how many want to read its ingress; changed atomically */
-	__u32 unused4;
-	__u64 oldest_ns; /* when the oldest request without an answer began */
-	__u64 newest_ns; /* when the newest one began */
-	__u64 answer_ns; /* when the request began whose answer is being sent */
-	__u64 first_ns;	 /* when its first segment was sent */
-	__u64 sent_ns;	 /* when the last segment so far was sent */
-	__u64 unread_ns; /* when bytes came that were not understood */
-	__u64 early_ns;	 /* when bytes came before their time */
-	__u32 in_next;	 /* sequence number after what was seen */
-	__u32 out_next;
-	__u32 ticket;	 /* 0: not looked up */
-	__u32 asked;	 /* complete requests */
-	__u32 given;	 /* answers to them */
-	__u32 begun;	 /* requests not counted yet, for want of a ticket */
-	__u32 bytes_in;	 /* and bytes */
-	__u32 bytes_out; /* sent and not counted yet, to count them together */
-	__u32 segments;
-	__u32 early;	 /* where bytes begin that came before their time */
-	__u32 early_end; /* and end; 0: there are none */
-	__u32 unused3;
-	__u8 in_seen; /* in_next is valid */
+	__u32 ticket;	/* 0: not looked up */
+	__u32 in_next;	/* sequence number after what was seen */
+	__u32 early;	/* where bytes begin that came before their time */
+	__u32 asked;	/* complete requests */
+	__u32 given;	/* answers to them */
+	__u32 begun;	/* requests not counted yet, for want of a ticket */
+	__u32 bytes_in; /* and bytes */
+	__u8 in_seen;	/* in_next is valid */
 	__u8 out_seen;
 	__u8 status_len; /* bytes kept in status */
 	__u8 early_read; /* what came early could be read */
 	__u16 bucket;	 /* of first_ns - answer_ns */
-	__u16 unused2;
+	__u8 traced;	 /* the newest request has a trace */
+	__u8 unused;
+	/* The second line. */
+	__u64 oldest_ns; /* when the oldest request without an answer began */
+	__u64 newest_ns; /* when the newest one began */
+	__u64 unread_ns; /* when bytes came that were not understood */
+	__u64 answer_ns; /* when the request began whose answer is being sent */
+	__u64 first_ns;	 /* when its first segment was sent */
+	__u64 sent_ns;	 /* when the last segment so far was sent */
+	__u32 out_next;
+	__u32 bytes_out; /* sent and not counted yet, to count them together */
+	__u32 segments;
+	__u32 early_end; /* where what came early ends; 0: there is none */
+	/* What few need. */
+	__u64 early_ns; /* when it came */
 	union {
 		__u8 status[32]; /* the start of an answer that a segment cut */
 		__u64 version;
 	};
-	struct trace trace; /* of the newest request */
-	struct request in;
+	struct trace trace;
 	__u64 line[KEPT / 8]; /* the start of a line that a segment cut */
 };
 
@@ -48,6 +51,13 @@ struct {
 	__type(key, int);
 	__type(value, struct conn);
 } conns SEC(".maps");
+
+/* trace_if_one is the trace of the newest request if it is the only one that
+ * has no answer, 0 if it has no trace. */
+static __always_inline const struct trace *trace_if_one(const struct conn *c)
+{
+	return c->traced && c->asked - c->given <= 1 ? &c->trace : 0;
+}
 
 /* due is how many answers are due. Requests come by ingress only and answers
  * leave by egress only, so neither number needs an atomic operation. Kind and
@@ -80,9 +90,6 @@ static __always_inline struct conn *conn_of(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (!sk)
-		return 0;
-	sk = bpf_sk_fullsock(sk);
 	return sk ? bpf_sk_storage_get(&conns, sk, 0, 0) : 0;
 }
 
@@ -153,13 +160,13 @@ static __always_inline int enter(struct __sk_buff *skb, struct conn *c,
 /* enrol finds the workload of a connection, and where to count for it: 0 if
  * there is no slot. A workload may have been forgotten meanwhile. */
 static __always_inline struct counts *enrol(struct __sk_buff *skb,
-					    struct bpf_sock *sk, struct conn *c)
+					    struct conn *c)
 {
 	struct counts *n = counts_of(c->ticket);
 
 	if (n)
 		return n;
-	c->ticket = ticket_at(skb, sk);
+	c->ticket = ticket_at(skb);
 	n = counts_of(c->ticket);
 	if (n)
 		add(&n->connections, 1);

@@ -44,7 +44,7 @@ static __always_inline void dialed(const struct conn *c)
 	}
 	add(&n->connections, 1);
 	add(&n->sum_ns, took);
-	observe(n->latency, bucket_of(took));
+	observe(n->latency, bucket(took));
 }
 
 /* undialed counts a connection that was not. */

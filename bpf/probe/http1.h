@@ -29,7 +29,7 @@ static __always_inline void skipped(struct conn *c, __u32 n, __u64 when)
 		c->newest_ns = when;
 		if (!due(c))
 			c->oldest_ns = when;
-		c->trace.form = NO_TRACE;
+		c->traced = 0;
 		expect(c, 1);
 	} else if (c->in.phase == HEAD) {
 		expect(c, 1);
@@ -79,10 +79,12 @@ static __always_inline void read(struct __sk_buff *skb, struct segment *s,
 	}
 	if (r->unread)
 		c->unread_ns = c->newest_ns;
-	if (r->trace.form)
+	if (r->trace.form) {
 		c->trace = r->trace;
-	else if (r->begun)
-		c->trace.form = NO_TRACE;
+		c->traced = 1;
+	} else if (r->begun) {
+		c->traced = 0;
+	}
 	c->in = r->is;
 	if (r->complete)
 		expect(c, r->complete);
@@ -144,8 +146,8 @@ static __always_inline int owing(const struct conn *c)
 }
 
 /* answer counts an answer with a final status. */
-static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
-				   struct conn *c, __u32 code, __u64 now)
+static __always_inline void answer(struct __sk_buff *skb, struct conn *c,
+				   __u32 code, __u64 now)
 {
 	struct outcome o = { .began = c->oldest_ns,
 			     .now = now,
@@ -156,10 +158,10 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
 	if (!due(c) && c->in.phase != HEAD)
 		o.began = c->unread_ns;
 	c->in.kind = HTTP;
-	n = enrol(skb, sk, c);
+	n = enrol(skb, c);
 	if (n) {
 		finish(c, n);
-		c->bucket = answered(n, &o, due(c) <= 1 ? &c->trace : 0);
+		c->bucket = answered(n, &o, trace_if_one(c));
 		c->answer_ns = o.began;
 		c->first_ns = now;
 	} else {
@@ -188,16 +190,12 @@ static __always_inline void answer(struct __sk_buff *skb, struct bpf_sock *sk,
  * if no other one is due. */
 __noinline int next_answer(struct __sk_buff *skb, __u32 code, __u64 now)
 {
-	struct bpf_sock *sk = skb->sk;
 	struct conn *c = conn_of(skb);
 
-	if (!sk || !c)
-		return 0;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
+	if (!c)
 		return 0;
 	if (code >= 200 || code == 101)
-		answer(skb, sk, c, code, now);
+		answer(skb, c, code, now);
 	return c->in.kind != FOREIGN && owing(c);
 }
 
@@ -219,9 +217,8 @@ __noinline __u32 more_answers(struct __sk_buff *skb, __u32 off, __u64 now)
 
 /* answers counts the answers in a segment, if one is due. It may begin with
  * one; the others share a segment with one before. */
-static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
-				    struct conn *c, const struct segment *s,
-				    __u64 now)
+static __always_inline void answers(struct __sk_buff *skb, struct conn *c,
+				    const struct segment *s, __u64 now)
 {
 	__u32 code, off = s->off, i;
 
@@ -229,7 +226,7 @@ static __always_inline void answers(struct __sk_buff *skb, struct bpf_sock *sk,
 		return;
 	code = first_status(skb, s, c);
 	if (code >= 200 || code == 101)
-		answer(skb, sk, c, code, now);
+		answer(skb, c, code, now);
 	/* Without a status line at its front it is the rest of an answer; only
 	 * if another one is due already there may be one in it. */
 	if (c->in.kind == FOREIGN || !owing(c) ||

@@ -91,7 +91,7 @@ static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
 		if (!h)
 			return;
-		enrol(skb, sk, c);
+		enrol(skb, c);
 		h->ticket = c->ticket;
 		h->in.late = c->early != 0;
 		walk(skb, h, s, n, bpf_ktime_get_ns(), 0);
@@ -102,24 +102,20 @@ static __always_inline void take(struct __sk_buff *skb, struct bpf_sock *sk,
 	read(skb, s, c);
 }
 
-/* arrange puts a segment in order. Those that came early are not kept: they are
- * bytes that were skipped, as soon as those before them are here. It is how
- * many bytes before the segment were, or OUT_OF_ORDER if it is not to be read
- * now. */
 #define OUT_OF_ORDER 0xffffffff
 #define REORDERED (16U << 20) /* no window is larger, in practice */
 
-static __noinline __u32 arrange(struct bpf_sock *sk, struct conn *c,
-				const struct segment *s)
+/* early deals with a segment that has a hole before it. Those that came early
+ * are not kept: they are bytes that were skipped, as soon as those before them
+ * are here. It is the hole if TCP has what is missing, else OUT_OF_ORDER. */
+static __noinline __u32 early(struct bpf_sock *sk, struct conn *c,
+			      const struct segment *s)
 {
-	struct bpf_tcp_sock *tcp;
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
 	__u32 hole = s->seq - c->in_next;
 
-	if (!c->in_seen || (__s32)hole <= 0)
-		return 0;
-	tcp = bpf_tcp_sock(sk);
 	if (tcp && (__s32)(tcp->rcv_nxt - s->seq) >= 0)
-		return hole; /* TCP has what is missing */
+		return hole;
 	if (hole > REORDERED)
 		return OUT_OF_ORDER;
 	if (!c->early || (__s32)(s->seq - c->early) < 0)
@@ -181,8 +177,10 @@ static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
 {
 	struct counts *n;
 	int first = !c->early;
-	__u32 hole = arrange(sk, c, s);
+	__u32 hole = 0;
 
+	if (c->in_seen && (__s32)(s->seq - c->in_next) > 0)
+		hole = early(sk, c, s);
 	if (hole == OUT_OF_ORDER) {
 		if (c->in.kind == H2)
 			read_early(skb, sk, c, s, first);
@@ -199,7 +197,7 @@ static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
 	}
 	if (c->in.kind < HTTP)
 		return;
-	n = enrol(skb, sk, c);
+	n = enrol(skb, c);
 	if (n)
 		settle(c, n);
 }
@@ -211,12 +209,9 @@ int ingress(struct __sk_buff *skb)
 	struct segment s;
 	struct conn *c;
 
-	if (!sk || parse(skb, &s) || !s.len)
-		return 1;
-	sk = bpf_sk_fullsock(sk);
 	/* Data in the last packet of the handshake finds the listener here; see
 	 * connection. */
-	if (!sk || sk->state == BPF_TCP_LISTEN)
+	if (!sk || parse(skb, &s) || !s.len || sk->state == BPF_TCP_LISTEN)
 		return 1;
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c) {
@@ -248,13 +243,9 @@ int egress(struct __sk_buff *skb)
 
 	if (!sk || parse(skb, &s))
 		return 1;
-	if (!s.len && !(s.syn && measure_dials))
-		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
 	if (!s.len) {
-		dialing(skb, sk);
+		if (s.syn && measure_dials)
+			dialing(skb, sk);
 		return 1;
 	}
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
@@ -274,7 +265,7 @@ int egress(struct __sk_buff *skb)
 		if (h)
 			walk(skb, h, &s, (__s32)hole > 0 ? hole : 0, now, 1);
 	} else {
-		answers(skb, sk, c, &s, now);
+		answers(skb, c, &s, now);
 	}
 	c->sent_ns = now;
 	if (c->segments) { /* it did not begin an answer */
@@ -331,7 +322,7 @@ static __always_inline void closed(struct bpf_sock *sk, struct conn *c,
 	if (!due(c) || c->in.kind != HTTP)
 		return;
 	if (n)
-		lapsed(n, due(c), &o, due(c) == 1 ? &c->trace : 0);
+		lapsed(n, due(c), &o, trace_if_one(c));
 	else
 		add_total(LOST, due(c));
 	c->given = c->asked;

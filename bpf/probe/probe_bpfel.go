@@ -14,41 +14,7 @@ import (
 )
 
 type probeConn struct {
-	_         structs.HostLayout
-	Busy      uint32
-	Unused4   uint32
-	OldestNs  uint64
-	NewestNs  uint64
-	AnswerNs  uint64
-	FirstNs   uint64
-	SentNs    uint64
-	UnreadNs  uint64
-	EarlyNs   uint64
-	InNext    uint32
-	OutNext   uint32
-	Ticket    uint32
-	Asked     uint32
-	Given     uint32
-	Begun     uint32
-	BytesIn   uint32
-	BytesOut  uint32
-	Segments  uint32
-	Early     uint32
-	EarlyEnd  uint32
-	Unused3   uint32
-	InSeen    uint8
-	OutSeen   uint8
-	StatusLen uint8
-	EarlyRead uint8
-	Bucket    uint16
-	Unused2   uint16
-	Status    [32]uint8
-	Trace     struct {
-		_      structs.HostLayout
-		Id     [24]uint8
-		Form   uint8
-		Unused [7]uint8
-	}
+	_  structs.HostLayout
 	In struct {
 		_       structs.HostLayout
 		Body    uint64
@@ -56,7 +22,40 @@ type probeConn struct {
 		Kind    uint8
 		Phase   uint8
 		Loose   uint8
-		Unused  uint32
+		Unused  [4]uint8
+	}
+	Busy      uint32
+	Ticket    uint32
+	InNext    uint32
+	Early     uint32
+	Asked     uint32
+	Given     uint32
+	Begun     uint32
+	BytesIn   uint32
+	InSeen    uint8
+	OutSeen   uint8
+	StatusLen uint8
+	EarlyRead uint8
+	Bucket    uint16
+	Traced    uint8
+	Unused    uint8
+	OldestNs  uint64
+	NewestNs  uint64
+	UnreadNs  uint64
+	AnswerNs  uint64
+	FirstNs   uint64
+	SentNs    uint64
+	OutNext   uint32
+	BytesOut  uint32
+	Segments  uint32
+	EarlyEnd  uint32
+	EarlyNs   uint64
+	Status    [32]uint8
+	Trace     struct {
+		_      structs.HostLayout
+		Id     [24]uint8
+		Form   uint8
+		Unused [7]uint8
 	}
 	Line [10]uint64
 }
@@ -67,18 +66,19 @@ type probeCounts struct {
 	Window       uint32
 	SlowestNs    uint64
 	Begun        uint64
+	BytesIn      uint64
+	BytesOut     uint64
+	Segments     uint64
+	SumNs        uint64
+	FirstNs      uint64
+	Classes      [8]uint64
 	Aborted      uint64
 	Truncated    uint64
 	Connections  uint64
 	Resets       uint64
-	Segments     uint64
 	Retransmits  uint64
-	BytesIn      uint64
-	BytesOut     uint64
-	FirstNs      uint64
 	FirstErrorNs uint64
-	SumNs        uint64
-	Classes      [8]uint64
+	Unused       [6]uint64
 	Grpc         [32]uint64
 	Latency      [834]uint64
 	Complete     [834]uint64
@@ -112,6 +112,7 @@ type probeH2 struct {
 		Late    uint8
 		HeadLen uint8
 		Head    [32]uint8
+		_       [4]byte
 		F       struct {
 			_      structs.HostLayout
 			Added  uint32
@@ -149,7 +150,6 @@ type probeH2 struct {
 			}
 			Window [264]uint8
 		}
-		_ [4]byte
 	}
 	Out struct {
 		_       structs.HostLayout
@@ -170,6 +170,7 @@ type probeH2 struct {
 		Late    uint8
 		HeadLen uint8
 		Head    [32]uint8
+		_       [4]byte
 		F       struct {
 			_      structs.HostLayout
 			Added  uint32
@@ -207,7 +208,6 @@ type probeH2 struct {
 			}
 			Window [264]uint8
 		}
-		_ [4]byte
 	}
 	Streams [256]struct {
 		_        structs.HostLayout
@@ -239,7 +239,7 @@ type probeReader struct {
 		Kind    uint8
 		Phase   uint8
 		Loose   uint8
-		Unused  uint32
+		Unused  [4]uint8
 	}
 	Trace struct {
 		_      structs.HostLayout
@@ -254,10 +254,10 @@ type probeReader struct {
 	At       uint32
 	Begun    uint32
 	Complete uint32
-	Nl       uint32
 	Unread   uint32
 	Digits   uint32
 	Bytes    [1088]uint8
+	_        [4]byte
 }
 
 type probeWorkload struct {

@@ -1,7 +1,8 @@
 /* Finds the requests in what a client sends, without keeping it.
  *
- * A head is read line by line; of its lines only the first, Content-Length,
- * Transfer-Encoding, traceparent and the empty one matter. A body of known
+ * Of the lines of a head only the first, Content-Length, Transfer-Encoding,
+ * traceparent and the empty one matter: 32 bytes at a time are searched for
+ * newlines with the start of such a line behind them. A body of known
  * length is skipped by arithmetic. So pipelined requests are told from bodies,
  * even when a body looks like requests. Where the end of a request cannot be
  * known (chunked, bytes missed) the client's bytes are LOOSE: while an answer
@@ -18,7 +19,7 @@
 #define KEPT 80	   /* of a line that a segment cut; traceparent fits */
 #define MID_LINE                                                               \
 	255	 /* in line_len: the line's start is gone, and did not matter */
-#define STEPS 8	 /* lines, or 32 bytes without one, read by one call */
+#define STEPS 4	 /* lines, or 32 bytes without one, read by one call */
 #define CALLS 20 /* for one segment, cubed: 64 KiB of the shortest heads */
 
 enum phase {
@@ -43,7 +44,7 @@ struct request {
 	__u8 kind;
 	__u8 phase;
 	__u8 loose; /* in HEAD: it has announced a body without a length */
-	__u32 unused;
+	__u8 unused[4];
 };
 
 /* reader is where in a segment the reading is. */
@@ -57,7 +58,6 @@ struct reader {
 	__u32 at;   /* no newline from line up to here */
 	__u32 begun;
 	__u32 complete;	       /* heads that ended in this segment */
-	__u32 nl;	       /* the newline found last */
 	__u32 unread;	       /* bytes behind a head were not understood */
 	__u32 digits;	       /* a number had one */
 	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
@@ -86,6 +86,8 @@ static __always_inline struct reader *the_reader(void)
 	return bpf_map_lookup_elem(&readers, &zero);
 }
 
+#define ONES 0x0101010101010101ULL
+
 /* fill puts the bytes from base + from on into the window, behind kept bytes.
  */
 static __always_inline int fill(struct __sk_buff *skb, struct reader *r,
@@ -102,6 +104,7 @@ static __always_inline int fill(struct __sk_buff *skb, struct reader *r,
 		return -1;
 	r->base = off - kept;
 	r->end = kept + n;
+	AT(r, kept + n) = '\n' * ONES; /* where a search for one ends */
 	return 0;
 }
 
@@ -112,8 +115,6 @@ static __always_inline __u64 zero_byte(__u64 w)
 	return (w - 0x0101010101010101ULL) & ~w & 0x8080808080808080ULL;
 }
 
-#define ONES 0x0101010101010101ULL
-
 /* first_byte is the number of the lowest byte with its high bit set: as many
  * bytes are below its lowest set bit. */
 static __always_inline __u32 first_byte(__u64 mark)
@@ -122,31 +123,52 @@ static __always_inline __u32 first_byte(__u64 mark)
 	return ((mark - 1) & ONES) * ONES >> 56;
 }
 
-#define NEWLINES 0x0a0a0a0a0a0a0a0aULL
+#define NEWLINES ('\n' * ONES)
+#define LOWER 0x2020202020202020ULL
 #define LOW_BITS 0x7f7f7f7f7f7f7f7fULL
 
-/* others has the high bit of each byte that is surely no newline. */
-static __always_inline __u64 others(__u64 w)
+/* filled has the high bit of each byte of w that is not zero. */
+static __always_inline __u64 filled(__u64 w)
 {
-	return ((w ^ NEWLINES) & LOW_BITS) + LOW_BITS;
+	return ((w & LOW_BITS) + LOW_BITS) | w;
 }
 
-/* newline_in returns where in the 32 bytes at at the first newline is, NO_LINE
- * if there is none. */
-static __always_inline __u32 newline_in(struct reader *r, __u32 at)
-{
-	__u64 *w = &AT(r, at), mark;
-	__u32 k;
+#define ANY_LINE 0
+#define LINE_THAT_MAY_MATTER ~LOW_BITS
 
-	if (!(~(others(w[0]) & others(w[1]) & others(w[2]) & others(w[3])) &
-	      ~LOW_BITS))
+/* dull has the high bit of each of eight bytes that is no newline of a line
+ * that is looked for. One that begins with a letter other than c and t cannot
+ * matter. */
+static __always_inline __u64 dull(const void *bytes, __u64 wanted)
+{
+	__u64 next = *(const __u64 *)(bytes + 1);
+
+	return filled(*(const __u64 *)bytes ^ NEWLINES) |
+	       (wanted & next << 1 & filled((next | LOWER) ^ 'c' * ONES) &
+		filled((next | LOWER) ^ 't' * ONES));
+}
+
+/* newline returns where the first newline is, from at on, behind which a wanted
+ * line begins. If none is in the window it is where that ends, or beyond. */
+__noinline __u32 newline(struct __sk_buff *skb, __u32 at, __u64 wanted)
+{
+	struct reader *r = the_reader();
+	__u64 *w, a = 0, b = 0;
+	__u32 i;
+
+	if (!skb || !r)
 		return NO_LINE;
-	for (k = 0; k < 4; k++) {
-		mark = zero_byte(w[k] ^ NEWLINES);
-		if (mark)
-			return at + 8 * k + first_byte(mark);
+	for (i = 0; i < (WINDOW + KEPT) / 16 + 1; i++) {
+		w = &AT(r, at);
+		if (zero_byte(w[0] ^ NEWLINES) | zero_byte(w[1] ^ NEWLINES)) {
+			a = ~dull(w, wanted) & ~LOW_BITS;
+			b = ~dull(w + 1, wanted) & ~LOW_BITS;
+			if (a | b)
+				break;
+		}
+		at += 16;
 	}
-	return NO_LINE;
+	return at + (a ? first_byte(a) : 8 + first_byte(b));
 }
 
 /* is_method reports whether n bytes (4 count) can begin a request. "HTTP" is an
@@ -198,7 +220,11 @@ static __always_inline int is_encoding(__u64 name, __u64 rest)
 	       rest == 0x6e69646f636e652dULL /* -encodin */;
 }
 
-#define LOWER 0x2020202020202020ULL
+static __always_inline int is_trace(__u64 name, __u64 rest)
+{
+	return name == 0x7261706563617274ULL /* tracepar */ &&
+	       (rest & 0xffffffff) == 0x3a746e65 /* ent: */;
+}
 
 /* measures reports whether the line that starts at line says how long the body
  * is. */
@@ -249,7 +275,7 @@ __noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
 	struct reader *r = the_reader();
 	__u64 name, rest;
 
-	if (!skb || !r)
+	if (!skb || !r || len < 15)
 		return 0;
 	name = AT(r, line) | LOWER;
 	rest = AT(r, line + 8) | LOWER;
@@ -257,30 +283,28 @@ __noinline int field(struct __sk_buff *skb, __u32 line, __u32 len)
 		content_length(r, line);
 	else if (is_encoding(name, rest))
 		r->is.loose = 1;
-	else if (len >= 12 + 55 &&
-		 name == 0x7261706563617274ULL /* tracepar */ &&
-		 (rest & 0xffffffff) == 0x3a746e65 /* ent: */)
+	else if (len >= 12 + 55 && is_trace(name, rest))
 		traceparent(r, line);
 	return 0;
 }
 
-/* first_line reports whether the first line of a connection, whose newline is
- * at nl, ends with HTTP/1.x, as far as it is in the window. */
-__noinline int first_line(struct __sk_buff *skb, __u32 line, __u32 nl)
+/* is_http reports whether the first line of a connection, whose newline is at
+ * nl, ends with HTTP/1.x, as far as it is in the window. */
+static __always_inline int is_http(struct reader *r, __u32 nl)
 {
-	struct reader *r = the_reader();
-
-	if (!skb || !r)
-		return 0;
 	if (nl >= 9 && r->bytes[(nl - 1) & 1023] == '\r')
 		nl--;
 	if (nl < 8)
-		return line == NO_LINE;
+		return r->line == NO_LINE;
 	return (AT(r, nl - 8) & 0xffffffffffffffULL) == 0x2e312f50545448ULL;
 }
 
-static __always_inline void begin(struct reader *r)
+/* begin begins a request at p in the window. Only the first one's first line
+ * matters. */
+static __always_inline void begin(struct reader *r, __u32 p)
 {
+	r->at = p;
+	r->line = r->is.kind == UNKNOWN ? p : NO_LINE;
 	r->is.phase = HEAD;
 	r->is.line_len = 0;
 	r->is.loose = 0;
@@ -308,18 +332,18 @@ static __always_inline int end_of_head(struct __sk_buff *skb, struct reader *r,
 		return 0;
 	}
 	r->is.phase = LOOSE;
-	if (r->is.body) {
-		if (fill(skb, r, p + (__u32)r->is.body, 0))
+	p += (__u32)r->is.body;
+	rest -= r->is.body;
+	if (p + 4 > r->end) {
+		if (fill(skb, r, p, 0))
 			return 0;
-		rest -= r->is.body;
 		p = 0;
 	}
 	if (!is_method((__u32)AT(r, p), rest)) {
 		r->unread = 1;
 		return 0;
 	}
-	begin(r);
-	r->line = r->at = p;
+	begin(r, p);
 	return 1;
 }
 
@@ -345,27 +369,14 @@ static __always_inline int more(struct __sk_buff *skb, struct reader *r)
 	return 1;
 }
 
-/* end_of_line takes note of a line that ends with the newline at nl. It is 1 if
- * the reading goes on in the window, behind that newline. */
-static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
-				       __u32 line, __u32 nl)
+/* matters reports whether the line that starts at line may say something: it is
+ * one of those that do, or too little of it is in the window. */
+static __always_inline int matters(struct reader *r, __u32 line)
 {
-	__u8 c;
+	__u64 name = AT(r, line) | LOWER, rest = AT(r, line + 8) | LOWER;
 
-	if (r->is.kind == UNKNOWN) {
-		r->is.kind = first_line(skb, line, nl) ? HTTP : FOREIGN;
-		if (r->is.kind == FOREIGN)
-			return 0;
-	}
-	if (line == NO_LINE)
-		return 1;
-	c = r->bytes[line & 1023] | 0x20;
-	if ((c == 'c' || c == 't') && nl - line >= 15)
-		field(skb, line, nl - line);
-	else if (c == ' ' || c == ('\t' | 0x20))
-		r->is.loose =
-			1; /* more of a field, maybe of one that matters */
-	return 1;
+	return line + 16 > r->end || is_length(name, rest) ||
+	       is_encoding(name, rest) || is_trace(name, rest);
 }
 
 /* read_window reads lines; 0 ends the reading of the segment. Where it is
@@ -374,30 +385,48 @@ static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
 __noinline int read_window(struct __sk_buff *skb)
 {
 	struct reader *r = the_reader();
-	__u32 i, at, line, nl;
+	__u32 i, line, nl;
+	__u16 start;
 
 	if (!r)
 		return 0;
-	for (i = 0; i < STEPS; i++) {
-		at = forget(r->at);
-		if (at >= r->end)
-			break;
-		r->nl = newline_in(r, at);
-		nl = forget(r->nl);
-		if (nl >= r->end) { /* none, or beyond the end */
-			r->at = at + 32;
-			continue;
-		}
-		line = r->line;
-		if (line != NO_LINE &&
-		    (nl == line ||
-		     (nl == line + 1 && r->bytes[line & 1023] == '\r')))
-			return end_of_head(skb, r, nl + 1);
-		if (!end_of_line(skb, r, line, nl))
+	if (r->is.kind == UNKNOWN) {
+		nl = newline(skb, r->at, ANY_LINE);
+		if (nl >= r->end)
+			return more(skb, r);
+		r->is.kind = is_http(r, nl) ? HTTP : FOREIGN;
+		if (r->is.kind == FOREIGN)
 			return 0;
-		r->line = r->at = nl + 1;
+		r->line = NO_LINE;
+		r->at = nl;
 	}
-	return forget(r->at) < r->end || more(skb, r);
+	for (i = 0; i < STEPS; i++) {
+		line = forget(r->line);
+		if (line == NO_LINE) {
+			nl = newline(skb, r->at, LINE_THAT_MAY_MATTER);
+			if (nl >= r->end)
+				return more(skb, r);
+			r->line = line = nl + 1;
+		}
+		start = AT(r, line);
+		if (start == ('\r' | '\n' << 8) && line + 1 < r->end)
+			return end_of_head(skb, r, line + 2);
+		if ((__u8)start == '\n' && line < r->end)
+			return end_of_head(skb, r, line + 1);
+		if ((__u8)start == ' ' || (__u8)start == '\t')
+			r->is.loose = 1; /* more of a field, maybe of one that
+					    matters */
+		nl = line;
+		if (matters(r, line)) {
+			nl = newline(skb, line, ANY_LINE);
+			if (nl >= r->end)
+				return more(skb, r);
+			field(skb, line, nl - line);
+		}
+		r->line = NO_LINE;
+		r->at = nl;
+	}
+	return 1;
 }
 
 __noinline int read_windows(struct __sk_buff *skb)
@@ -458,6 +487,7 @@ static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 				      const struct request *is, __u64 *line)
 {
 	__u32 i, kept;
+	int goes_on;
 
 	r->is = *is;
 	r->base = s->off;
@@ -472,16 +502,16 @@ static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 	if (r->is.phase != HEAD) {
 		if (!is_method((__u32)AT(r, 0), s->len))
 			return 0;
-		begin(r);
+		begin(r, 0);
 	}
-	one_call for (i = 0; i < CALLS; i++) if (!more_windows(skb))
-	{
-		if (r->is.phase == HEAD && r->is.kind != FOREIGN)
-			cut(r, line);
-		return 1;
+	goes_on = read_window(skb); /* most end in the first one */
+	one_call for (i = 0; goes_on && i < CALLS; i++) goes_on =
+		more_windows(skb);
+	if (goes_on) { /* too long: take the rest for one request */
+		r->complete++;
+		r->is.phase = LOOSE;
+	} else if (r->is.phase == HEAD && r->is.kind != FOREIGN) {
+		cut(r, line);
 	}
-	/* Too long to be read: take the rest for one request. */
-	r->complete++;
-	r->is.phase = LOOSE;
 	return 1;
 }

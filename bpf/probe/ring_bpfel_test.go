@@ -19,18 +19,19 @@ type ringCounts struct {
 	Window       uint32
 	SlowestNs    uint64
 	Begun        uint64
+	BytesIn      uint64
+	BytesOut     uint64
+	Segments     uint64
+	SumNs        uint64
+	FirstNs      uint64
+	Classes      [8]uint64
 	Aborted      uint64
 	Truncated    uint64
 	Connections  uint64
 	Resets       uint64
-	Segments     uint64
 	Retransmits  uint64
-	BytesIn      uint64
-	BytesOut     uint64
-	FirstNs      uint64
 	FirstErrorNs uint64
-	SumNs        uint64
-	Classes      [8]uint64
+	Unused       [6]uint64
 	Grpc         [32]uint64
 	Latency      [834]uint64
 	Complete     [834]uint64

@@ -21,23 +21,26 @@ struct workload {
 	__u32 unused;
 };
 
+/* counts is what is counted of a workload. What every request needs comes
+ * first, in two lines of the cache, of which slots are whole ones. */
 struct counts {
 	__u32 ticket; /* of the workload it counts for; 0: of none */
 	__u32 window; /* the second of slowest_ns */
 	__u64 slowest_ns;
-	__u64 begun;	   /* complete requests, answered or not */
-	__u64 aborted;	   /* ended without a final status */
-	__u64 truncated;   /* answers that were cut off */
-	__u64 connections; /* accepted, or made */
-	__u64 resets;	   /* connections that did not end in order */
-	__u64 segments;	   /* sent, with data */
-	__u64 retransmits; /* segments sent again */
-	__u64 bytes_in;	   /* payload, each byte once */
+	__u64 begun;	/* complete requests, answered or not */
+	__u64 bytes_in; /* payload, each byte once */
 	__u64 bytes_out;
-	__u64 first_ns;	      /* first answer, CLOCK_MONOTONIC; 0: none */
-	__u64 first_error_ns; /* first failure */
-	__u64 sum_ns;	      /* of all durations in latency */
+	__u64 segments; /* sent, with data */
+	__u64 sum_ns;	/* of all durations in latency */
+	__u64 first_ns; /* first answer, CLOCK_MONOTONIC; 0: none */
 	__u64 classes[CLASSES];
+	__u64 aborted;	      /* ended without a final status */
+	__u64 truncated;      /* answers that were cut off */
+	__u64 connections;    /* accepted, or made */
+	__u64 resets;	      /* connections that did not end in order */
+	__u64 retransmits;    /* segments sent again */
+	__u64 first_error_ns; /* first failure */
+	__u64 unused[6];
 	__u64 grpc[32];		 /* GRPC_CODES are used; 32 is a mask */
 	__u64 latency[BUCKETS];	 /* to the first byte of the answer */
 	__u64 complete[BUCKETS]; /* to its last byte */
@@ -104,13 +107,18 @@ static __always_inline void add_total(__u32 which, __u64 more)
 /* counts_of returns where to count for a ticket, 0 if it is not valid. */
 static __always_inline struct counts *counts_of(__u32 ticket)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), i;
+	__u32 i = (ticket & 0xffff) - 1;
 	struct counts *n;
 
 	if (!ticket)
 		return 0;
-	i = (((ticket & 0xffff) - 1) << shard_bits) |
-	    (cpu & ((1U << shard_bits) - 1));
+	/* The verifier knows the constant: only one of these is left. */
+	if (shard_bits == 1)
+		i = i << 1 | (bpf_get_smp_processor_id() & 1);
+	else if (shard_bits == 2)
+		i = i << 2 | (bpf_get_smp_processor_id() & 3);
+	else if (shard_bits == 3)
+		i = i << 3 | (bpf_get_smp_processor_id() & 7);
 	n = bpf_map_lookup_elem(&slots, &i);
 	return n && n->ticket == ticket ? n : 0;
 }
@@ -134,11 +142,12 @@ static __always_inline __u32 ticket_of(struct workload *w)
 
 /* ticket_at returns the ticket of what the control group of a packet answers at
  * the local address of its socket. */
-static __noinline __u32 ticket_at(struct __sk_buff *skb, struct bpf_sock *sk)
+__noinline __u32 ticket_at(struct __sk_buff *skb)
 {
+	struct bpf_sock *sk = skb->sk;
 	struct workload w = {};
 
-	if (!skb || !sk)
+	if (!sk)
 		return 0;
 	w.cgroup = bpf_skb_cgroup_id(skb);
 	w.port = sk->src_port;

@@ -96,9 +96,6 @@ static __always_inline struct h2 *h2_of(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (!sk)
-		return 0;
-	sk = bpf_sk_fullsock(sk);
 	return sk ? bpf_sk_storage_get(&h2conns, sk, 0, 0) : 0;
 }
 
