@@ -25,15 +25,23 @@ static __always_inline __u32 octave(__u32 w)
 	return ones(w) - 1;
 }
 
+/* above is how far a is above b, 0 if it is not. They are less than 2^63 apart.
+ */
+static __always_inline __u64 above(__u64 a, __u64 b)
+{
+	__s64 sign = (__s64)(a - b) >> 63;
+
+	keep(sign); /* or the compiler makes it a branch */
+	return (a - b) & ~sign;
+}
+
 static __always_inline __u32 bucket(__u64 ns)
 {
 	__u32 o, cell;
 	__u64 c;
 
-	if (ns <= FIRST_EDGE)
-		return 0;
-	if (ns > LAST_EDGE)
-		return BUCKETS - 1;
+	ns = FIRST_EDGE + above(ns, FIRST_EDGE);
+	ns -= above(ns, LAST_EDGE + 1);
 	o = octave(ns >> LOWEST);
 	cell = o << CELL_BITS |
 	       (ns >> (o + LOWEST - CELL_BITS) & ((1 << CELL_BITS) - 1));

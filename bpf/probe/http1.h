@@ -102,8 +102,8 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 		return status_at(skb, s->off);
 	if (have >= STATUS_LINE)
 		return 0;
-	if (n > STATUS_LINE)
-		n = STATUS_LINE;
+	c->status_more = n > STATUS_LINE ? STATUS_LINE : n;
+	n = forget(c->status_more); /* or s->len is part of every state */
 	keep(have);
 	if (have >= STATUS_LINE ||
 	    bpf_skb_load_bytes(skb, s->off, c->status + have, within(n, 15)))
@@ -120,8 +120,6 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 /* flush counts what was sent. */
 static __always_inline void flush(struct conn *c, struct counts *n)
 {
-	if (!c->segments)
-		return;
 	add(&n->bytes_out, c->bytes_out);
 	add(&n->segments, c->segments);
 	c->bytes_out = c->segments = 0;
@@ -130,10 +128,12 @@ static __always_inline void flush(struct conn *c, struct counts *n)
 /* finish counts the last byte of the answer before. */
 static __always_inline void finish(struct conn *c, struct counts *n)
 {
-	if (c->answer_ns && c->sent_ns == c->first_ns)
-		observe(n->complete, c->bucket); /* it was one segment */
-	else if (c->answer_ns)
-		ended(n, passed(c->answer_ns, c->sent_ns));
+	__u32 in = c->bucket;
+
+	if (c->sent_ns != c->first_ns) /* it was more than one segment */
+		in = bucket(passed(c->answer_ns, c->sent_ns));
+	if (c->answer_ns)
+		observe(n->complete, in);
 	c->answer_ns = 0;
 	flush(c, n);
 }

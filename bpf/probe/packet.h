@@ -81,6 +81,15 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	return 0;
 }
 
+/* blur makes the verifier forget what it knows of a number, or it follows each
+ * way to get it to the end. any is a number that it knows nothing of. */
+#define blur(x, any)                                                           \
+	({                                                                     \
+		(x) ^= (any);                                                  \
+		keep(x);                                                       \
+		(x) ^= (any);                                                  \
+	})
+
 /* fresh reports whether a segment has bytes that were not seen before, cuts off
  * those that were, and takes note of it. */
 static __always_inline int fresh(struct segment *s, __u32 *next, __u8 *seen)
@@ -99,6 +108,8 @@ static __always_inline int fresh(struct segment *s, __u32 *next, __u8 *seen)
 	}
 	*next = end;
 	*seen = 1;
+	blur(s->off, end);
+	blur(s->len, end);
 	return 1;
 }
 

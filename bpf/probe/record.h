@@ -56,7 +56,7 @@ struct outcome {
  * ahead of what it answers would be a very long one. */
 static __always_inline __u64 passed(__u64 began, __u64 now)
 {
-	return now > began ? now - began : 0;
+	return above(now, began);
 }
 
 /* tell does not wake a reader: user space reads with every snapshot. */

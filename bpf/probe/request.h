@@ -9,8 +9,8 @@
  * is due nothing more is looked for, and after it a segment that starts with a
  * method is the next request.
  *
- * What the reader knows lives in map memory, and a window is read by a function
- * that is not static: the verifier checks it once, and not for every window. */
+ * What the reader knows lives in map memory, and a line is read by a function
+ * that is not static: the verifier checks it once, and not for every line. */
 #pragma once
 
 #include "record.h"
@@ -18,9 +18,10 @@
 #define WINDOW 512 /* bytes looked at together */
 #define KEPT 80	   /* of a line that a segment cut; traceparent fits */
 #define MID_LINE                                                               \
-	255	 /* in line_len: the line's start is gone, and did not matter */
-#define STEPS 4	 /* lines, or 32 bytes without one, read by one call */
-#define CALLS 20 /* for one segment, cubed: 64 KiB of the shortest heads */
+	255 /* in line_len: the line's start is gone, and did not matter */
+#define CALLS                                                                  \
+	20 /* lines of one segment, cubed: 64 KiB of the shortest heads        \
+	    */
 
 enum phase {
 	START, /* the next byte begins a request */
@@ -57,10 +58,10 @@ struct reader {
 	__u32 line; /* start of the current line in the window, or NO_LINE */
 	__u32 at;   /* no newline from line up to here */
 	__u32 begun;
-	__u32 complete;	       /* heads that ended in this segment */
-	__u32 unread;	       /* bytes behind a head were not understood */
-	__u32 digits;	       /* a number had one */
-	__u8 bytes[1024 + 64]; /* WINDOW and KEPT are used; 1024 is a mask */
+	__u32 complete;		 /* heads that ended in this segment */
+	__u32 unread;		 /* bytes behind a head were not understood */
+	__u32 digits;		 /* a number had one */
+	__u8 bytes[1024 + KEPT]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
 
 /* forget reads a variable in map memory anew. The verifier does not know what
@@ -148,17 +149,21 @@ static __always_inline __u64 dull(const void *bytes, __u64 wanted)
 		filled((next | LOWER) ^ 't' * ONES));
 }
 
-/* newline returns where the first newline is, from at on, behind which a wanted
- * line begins. If none is in the window it is where that ends, or beyond. */
-__noinline __u32 newline(struct __sk_buff *skb, __u32 at, __u64 wanted)
+#define SPAN 256 /* bytes searched by one call */
+
+/* newline moves on to the first newline behind which a wanted line begins. It
+ * is 0 if that is farther away than one call looks. If none is in the window it
+ * is where that ends, or beyond. */
+__noinline int newline(struct __sk_buff *skb, __u64 wanted)
 {
 	struct reader *r = the_reader();
 	__u64 *w, a = 0, b = 0;
-	__u32 i;
+	__u32 i, at;
 
 	if (!skb || !r)
-		return NO_LINE;
-	for (i = 0; i < (WINDOW + KEPT) / 16 + 1; i++) {
+		return 0;
+	at = r->at;
+	for (i = 0; i < SPAN / 16; i++) {
 		w = &AT(r, at);
 		if (zero_byte(w[0] ^ NEWLINES) | zero_byte(w[1] ^ NEWLINES)) {
 			a = ~dull(w, wanted) & ~LOW_BITS;
@@ -168,7 +173,10 @@ __noinline __u32 newline(struct __sk_buff *skb, __u32 at, __u64 wanted)
 		}
 		at += 16;
 	}
-	return at + (a ? first_byte(a) : 8 + first_byte(b));
+	if (a | b)
+		at += a ? first_byte(a) : 8 + first_byte(b);
+	r->at = at;
+	return (a | b) != 0;
 }
 
 /* is_method reports whether n bytes (4 count) can begin a request. "HTTP" is an
@@ -370,78 +378,78 @@ static __always_inline int more(struct __sk_buff *skb, struct reader *r)
 }
 
 /* matters reports whether the line that starts at line may say something: it is
- * one of those that do, or too little of it is in the window. */
+ * one of those that do, or no field, or too little of it is in the window. */
 static __always_inline int matters(struct reader *r, __u32 line)
 {
 	__u64 name = AT(r, line) | LOWER, rest = AT(r, line + 8) | LOWER;
 
-	return line + 16 > r->end || is_length(name, rest) ||
-	       is_encoding(name, rest) || is_trace(name, rest);
+	return line + 16 > r->end || (__u8)name < 'a' ||
+	       is_length(name, rest) || is_encoding(name, rest) ||
+	       is_trace(name, rest);
 }
 
-/* read_window reads lines; 0 ends the reading of the segment. Where it is
- * stands in map memory, or the verifier would tell all ways to get there apart.
- */
-__noinline int read_window(struct __sk_buff *skb)
+/* end_of_line takes note of a line that may matter and ends with the newline at
+ * nl. It is 1 if the line is empty. */
+static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
+				       __u32 line, __u32 nl)
+{
+	__u8 c = r->bytes[line & 1023];
+
+	if (r->is.kind == UNKNOWN)
+		r->is.kind = is_http(r, nl) ? HTTP : FOREIGN;
+	else if (nl == line || (nl == line + 1 && c == '\r'))
+		return 1;
+	else if (c == ' ' || c == '\t')
+		r->is.loose =
+			1; /* more of a field, maybe of one that matters */
+	else
+		field(skb, line, nl - line);
+	return 0;
+}
+
+/* read_line reads the next line that may matter; 0 ends the reading of the
+ * segment. Where it is stands in map memory, or the verifier would tell all
+ * ways to get there apart. */
+__noinline int read_line(struct __sk_buff *skb)
 {
 	struct reader *r = the_reader();
-	__u32 i, line, nl;
-	__u16 start;
+	__u32 line, nl;
+	int any;
 
 	if (!r)
 		return 0;
-	if (r->is.kind == UNKNOWN) {
-		nl = newline(skb, r->at, ANY_LINE);
-		if (nl >= r->end)
-			return more(skb, r);
-		r->is.kind = is_http(r, nl) ? HTTP : FOREIGN;
-		if (r->is.kind == FOREIGN)
-			return 0;
-		r->line = NO_LINE;
-		r->at = nl;
-	}
-	for (i = 0; i < STEPS; i++) {
-		line = forget(r->line);
-		if (line == NO_LINE) {
-			nl = newline(skb, r->at, LINE_THAT_MAY_MATTER);
-			if (nl >= r->end)
-				return more(skb, r);
-			r->line = line = nl + 1;
-		}
-		start = AT(r, line);
-		if (start == ('\r' | '\n' << 8) && line + 1 < r->end)
-			return end_of_head(skb, r, line + 2);
-		if ((__u8)start == '\n' && line < r->end)
-			return end_of_head(skb, r, line + 1);
-		if ((__u8)start == ' ' || (__u8)start == '\t')
-			r->is.loose = 1; /* more of a field, maybe of one that
-					    matters */
-		nl = line;
-		if (matters(r, line)) {
-			nl = newline(skb, line, ANY_LINE);
-			if (nl >= r->end)
-				return more(skb, r);
-			field(skb, line, nl - line);
-		}
-		r->line = NO_LINE;
-		r->at = nl;
-	}
+	line = r->line;
+	any = line != NO_LINE || r->is.kind == UNKNOWN;
+	if (!newline(skb, any ? ANY_LINE : LINE_THAT_MAY_MATTER))
+		return 1;
+	nl = forget(r->at);
+	if (nl >= r->end)
+		return more(skb, r);
+	if (any && end_of_line(skb, r, line, nl))
+		return end_of_head(skb, r, nl + 1);
+	if (r->is.kind == FOREIGN)
+		return 0;
+	line = nl + 1;
+	if ((AT(r, line) & 0xffff) == ('\r' | '\n' << 8) && line + 1 < r->end)
+		return end_of_head(skb, r, line + 2); /* as most heads end */
+	r->line = matters(r, line) ? line : NO_LINE;
+	r->at = line;
 	return 1;
 }
 
-__noinline int read_windows(struct __sk_buff *skb)
+__noinline int read_lines(struct __sk_buff *skb)
 {
 	__u32 i;
 
-	one_call for (i = 0; i < CALLS; i++) if (!read_window(skb)) return 0;
+	one_call for (i = 0; i < CALLS; i++) if (!read_line(skb)) return 0;
 	return 1;
 }
 
-__noinline int more_windows(struct __sk_buff *skb)
+__noinline int more_lines(struct __sk_buff *skb)
 {
 	__u32 i;
 
-	one_call for (i = 0; i < CALLS; i++) if (!read_windows(skb)) return 0;
+	one_call for (i = 0; i < CALLS; i++) if (!read_lines(skb)) return 0;
 	return 1;
 }
 
@@ -476,7 +484,7 @@ static __always_inline void cut(struct reader *r, __u64 *line)
 	r->is.line_len = n;
 	if (n)
 		for (i = 0; i < KEPT / 8; i++)
-			line[i] = AT(r, from + 8 * i);
+			line[i] = (&AT(r, from))[i];
 }
 
 /* read_heads reads the heads of a segment, from where one goes on or where one
@@ -504,9 +512,9 @@ static __always_inline int read_heads(struct __sk_buff *skb, struct reader *r,
 			return 0;
 		begin(r, 0);
 	}
-	goes_on = read_window(skb); /* most end in the first one */
+	goes_on = read_line(skb); /* most end in the first one */
 	one_call for (i = 0; goes_on && i < CALLS; i++) goes_on =
-		more_windows(skb);
+		more_lines(skb);
 	if (goes_on) { /* too long: take the rest for one request */
 		r->complete++;
 		r->is.phase = LOOSE;
