@@ -46,6 +46,12 @@ type (
 	Operation struct {
 		Put   *KeyValue     `json:"request_put,omitempty"`
 		Range *RangeRequest `json:"request_range,omitempty"`
+		// Delete removes a key, if it is there.
+		Delete *DeleteRequest `json:"request_delete_range,omitempty"`
+	}
+	// DeleteRequest names the key to remove.
+	DeleteRequest struct {
+		Key []byte `json:"key"`
 	}
 	// TxnRequest does Success if every comparison holds, and otherwise Failure.
 	TxnRequest struct {

@@ -192,6 +192,27 @@ func (d *directory) events(ctx context.Context, digest bpf.Digest) ([]Event, err
 		return nil, err
 	}
 	defer unlock()
+	lines, err := d.journal()
+	if err != nil {
+		return nil, err
+	}
+	var list []Event
+	for _, l := range lines {
+		if digest == "" || l.Digest == digest {
+			list = append(list, l.Event)
+		}
+	}
+	return list, nil
+}
+
+// line is one of the journal.
+type line struct {
+	Event
+	raw []byte // with its end
+}
+
+// journal reads all lines. The caller holds a lock.
+func (d *directory) journal() ([]line, error) {
 	path := filepath.Join(d.path, journalName)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -200,21 +221,47 @@ func (d *directory) events(ctx context.Context, digest bpf.Digest) ([]Event, err
 	if err != nil {
 		return nil, err
 	}
-	var list []Event
-	for n := 1; ; n++ {
-		line, rest, whole := bytes.Cut(raw, []byte("\n"))
-		if !whole { // the end, or what a killed writer left
+	var list []line
+	for {
+		end := bytes.IndexByte(raw, '\n')
+		if end < 0 { // the end, or what a killed writer left
 			return list, nil
 		}
-		e, err := decodeLine(line)
+		e, err := decodeLine(raw[:end])
 		if err != nil {
-			return nil, &JournalError{Path: path, Line: n, Err: err}
+			return nil, &JournalError{Path: path, Line: len(list) + 1, Err: err}
 		}
-		if digest == "" || e.Digest == digest {
-			list = append(list, e)
-		}
-		raw = rest
+		list = append(list, line{e, raw[:end+1]})
+		raw = raw[end+1:]
 	}
+}
+
+// prune writes the journal anew, without some lines of an object.
+func (d *directory) prune(ctx context.Context, digest bpf.Digest, stale func([]Event) []int) error {
+	unlock, err := d.lock(ctx, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	lines, err := d.journal()
+	if err != nil {
+		return err
+	}
+	var events []Event
+	var at []int // of each of them in the journal
+	for i, l := range lines {
+		if l.Digest == digest {
+			events, at = append(events, l.Event), append(at, i)
+		}
+	}
+	for _, i := range stale(events) {
+		lines[at[i]].raw = nil
+	}
+	var kept []byte
+	for _, l := range lines {
+		kept = append(kept, l.raw...)
+	}
+	return d.write(filepath.Join(d.path, journalName), kept)
 }
 
 // sumLen is the length of the sum before an event, against accidents. It does

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,10 +89,20 @@ func (c *inEtcd) add(ctx context.Context, e Event) error {
 	return err
 }
 
-// eventPage is how many events are asked for at once.
-const eventPage = 1000
+// eventPage is how many events are asked for at once, and maxRemoved how many keys
+// are removed at once: etcd takes 128 operations in a transaction.
+const (
+	eventPage  = 1000
+	maxRemoved = 100
+)
 
 func (c *inEtcd) events(ctx context.Context, digest bpf.Digest) ([]Event, error) {
+	list, _, err := c.eventsAndKeys(ctx, digest)
+	return list, err
+}
+
+// eventsAndKeys lists events, and the key of each.
+func (c *inEtcd) eventsAndKeys(ctx context.Context, digest bpf.Digest) (list []Event, keys [][]byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout())
 	defer cancel()
 	prefix := eventPrefix
@@ -101,33 +112,51 @@ func (c *inEtcd) events(ctx context.Context, digest bpf.Digest) ([]Event, error)
 	ask := etcd.RangeRequest{
 		Key: []byte(prefix), RangeEnd: etcd.PrefixEnd(prefix), Limit: eventPage, SortOrder: "ASCEND", SortTarget: "CREATE",
 	}
-	var list []Event
 	for {
 		answer, err := c.Range(ctx, ask)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, kv := range answer.KVs {
 			e, err := decodeEvent(kv.Value)
 			if err != nil {
-				return nil, fmt.Errorf("etcd, key %s: %w", kv.Key, err)
+				return nil, nil, fmt.Errorf("etcd, key %s: %w", kv.Key, err)
 			}
 			if !strings.HasPrefix(string(kv.Key), eventPrefix+string(e.Digest)+"/") {
-				return nil, fmt.Errorf("etcd, key %s: an event of %s", kv.Key, e.Digest)
+				return nil, nil, fmt.Errorf("etcd, key %s: an event of %s", kv.Key, e.Digest)
 			}
-			list = append(list, e)
+			list, keys = append(list, e), append(keys, kv.Key)
 		}
 		if !answer.More || len(answer.KVs) == 0 {
-			return list, nil
+			return list, keys, nil
 		}
 		// All pages are of one revision; the next one begins after the last event.
 		ask.Revision = cmp.Or(ask.Revision, answer.Header.Revision)
 		last, err := answer.KVs[len(answer.KVs)-1].CreateRevision.Int64()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		ask.MinCreateRevision = json.Number(fmt.Sprint(last + 1))
 	}
+}
+
+// prune removes keys. What another node has removed meanwhile is no error, and
+// what was stale stays so, whatever is added.
+func (c *inEtcd) prune(ctx context.Context, digest bpf.Digest, stale func([]Event) []int) error {
+	list, keys, err := c.eventsAndKeys(ctx, digest)
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(stale(list), maxRemoved) {
+		var remove etcd.TxnRequest
+		for _, i := range some {
+			remove.Success = append(remove.Success, etcd.Operation{Delete: &etcd.DeleteRequest{Key: keys[i]}})
+		}
+		if _, err := c.Txn(ctx, remove); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *inEtcd) close() error { return c.Close() }

@@ -48,16 +48,34 @@ func fold(events []Event) []Entry {
 	})
 }
 
-// good counts the last word of everybody: one says good, and none says bad.
-func good(events []Event) bool {
-	last := map[string]Kind{}
-	for _, e := range events {
-		if e.Kind == Good || e.Kind == Bad {
-			last[e.By] = e.Kind
+// Bad returns why somebody's last word on the object is that it is bad, and
+// whether it is.
+func (e Entry) Bad() (reason string, is bool) {
+	last := lastWords(e.Events)
+	for i, event := range slices.Backward(e.Events) {
+		if event.Kind == Bad && last[event.By] == i {
+			return event.Reason, true
 		}
 	}
-	for _, word := range last {
-		if word == Bad {
+	return "", false
+}
+
+// lastWords is the index of everybody's last verdict.
+func lastWords(events []Event) map[string]int {
+	last := map[string]int{}
+	for i, e := range events {
+		if e.Kind == Good || e.Kind == Bad {
+			last[e.By] = i
+		}
+	}
+	return last
+}
+
+// good counts the last word of everybody: one says good, and none says bad.
+func good(events []Event) bool {
+	last := lastWords(events)
+	for _, i := range last {
+		if events[i].Kind == Bad {
 			return false
 		}
 	}
@@ -66,13 +84,20 @@ func good(events []Event) bool {
 
 // lastGood lists the good objects but one, the one found good last first.
 func lastGood(events []Event, except bpf.Digest) []Entry {
+	list := latest(events, func(e Event) bool { return e.Kind == Good })
+	return slices.DeleteFunc(list, func(e Entry) bool { return !e.Good || e.Digest == except })
+}
+
+// latest lists the objects with an event of some kind, the one whose last such
+// event is the newest first.
+func latest(events []Event, of func(Event) bool) []Entry {
 	when := map[bpf.Digest]int{}
 	for i, e := range events {
-		if e.Kind == Good {
+		if of(e) {
 			when[e.Digest] = i
 		}
 	}
-	list := slices.DeleteFunc(fold(events), func(e Entry) bool { return !e.Good || e.Digest == except })
+	list := slices.DeleteFunc(fold(events), func(e Entry) bool { _, has := when[e.Digest]; return !has })
 	slices.SortFunc(list, func(a, b Entry) int { return when[b.Digest] - when[a.Digest] })
 	return list
 }

@@ -2,9 +2,11 @@
 // by whom, with which signature, and how they did.
 //
 // An object is stored once, under its digest, and never changed. Everything else
-// about it is an [Event], and events are only ever added: nobody can make a bad
-// object good by writing over what another node said. Any number of processes,
-// and with etcd any number of nodes, may read and write at once.
+// about it is an [Event]. Events are added and never changed: nobody can make a
+// bad object good by writing over what another node said. Of each object the
+// newest 200 are kept, and of the older ones those on which a verdict rests: see
+// prune.go. Any number of processes, and with etcd any number of nodes, may read
+// and write at once.
 //
 // There are two backends: a directory ([Dir]) and etcd ([Etcd]). Reading an
 // object compares its bytes with its digest again, so what was damaged on the way
@@ -60,7 +62,7 @@ type Entry struct {
 	By     string     `json:"by"`               // who stored it first
 	Bundle []byte     `json:"bundle,omitempty"` // of the last time that it was stored; nil: none
 	Good   bool       `json:"good"`             // somebody found it good, and nobody's last word is that it is bad
-	Events []Event    `json:"events"`           // oldest first
+	Events []Event    `json:"events"`           // oldest first; the newest 200 and a few older ones
 }
 
 // Object is an entry with its bytes, which have the digest of the entry.
@@ -80,6 +82,9 @@ type backend interface {
 	// events lists all, in an order that is the same for everybody; those of
 	// one object if the digest is not empty.
 	events(ctx context.Context, digest bpf.Digest) ([]Event, error)
+	// prune removes those events of an object that stale names by their index,
+	// oldest first, so that whoever reads meanwhile finds the same verdict.
+	prune(ctx context.Context, digest bpf.Digest, stale func([]Event) []int) error
 	close() error
 }
 
@@ -113,7 +118,7 @@ func (h *History) Put(ctx context.Context, object, bundle []byte) (bpf.Digest, e
 	if e := entry(known); e.Digest == digest && slices.Equal(e.Bundle, bundle) {
 		return digest, nil
 	}
-	if err := h.backend.add(ctx, h.event(digest, Stored, "", bundle)); err != nil {
+	if err := h.add(ctx, h.event(digest, Stored, "", bundle), known); err != nil {
 		return "", fmt.Errorf("storing eBPF object %s: %w", digest, err)
 	}
 	return digest, nil
@@ -134,6 +139,25 @@ func (h *History) Get(ctx context.Context, digest bpf.Digest) (Object, error) {
 		return Object{}, fmt.Errorf("reading eBPF object %s from the history: %w", digest, &bpf.DigestError{Want: digest, Got: got})
 	}
 	return Object{Entry: e, Bytes: raw}, nil
+}
+
+// Find returns what is known of an object, without its bytes. ErrNotFound.
+func (h *History) Find(ctx context.Context, digest bpf.Digest) (Entry, error) {
+	e, err := h.entry(ctx, digest)
+	if err != nil {
+		return Entry{}, fmt.Errorf("looking for eBPF object %s: %w", digest, err)
+	}
+	return e, nil
+}
+
+// LoadedHere returns the objects that this node has counted with, the one loaded
+// last first.
+func (h *History) LoadedHere(ctx context.Context) ([]Entry, error) {
+	events, err := h.backend.events(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("looking for the eBPF objects that were loaded here: %w", err)
+	}
+	return latest(events, func(e Event) bool { return e.Kind == Loaded && e.By == h.by }), nil
 }
 
 // List returns every object, in the order in which they were first stored.
@@ -199,10 +223,11 @@ func (h *History) mark(ctx context.Context, digest bpf.Digest, kind Kind, reason
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	if _, err := h.entry(ctx, digest); err != nil {
+	e, err := h.entry(ctx, digest)
+	if err != nil {
 		return fmt.Errorf("marking eBPF object %s as %s: %w", digest, kind, err)
 	}
-	if err := h.backend.add(ctx, h.event(digest, kind, reason, nil)); err != nil {
+	if err := h.add(ctx, h.event(digest, kind, reason, nil), e.Events); err != nil {
 		return fmt.Errorf("marking eBPF object %s as %s: %w", digest, kind, err)
 	}
 	return nil
@@ -224,6 +249,18 @@ func (h *History) entry(ctx context.Context, digest bpf.Digest) (Entry, error) {
 		return Entry{}, ErrNotFound
 	}
 	return e, nil
+}
+
+// add appends an event to those that are known of its object, and removes the
+// stale ones when they are many.
+func (h *History) add(ctx context.Context, e Event, known []Event) error {
+	if err := h.backend.add(ctx, e); err != nil {
+		return err
+	}
+	if len(stale(known)) >= pruneAt {
+		_ = h.backend.prune(ctx, e.Digest, stale) // the event is written, and the next one tries again
+	}
+	return nil
 }
 
 func (h *History) event(digest bpf.Digest, kind Kind, reason string, bundle []byte) Event {
