@@ -292,18 +292,20 @@ func TestLatencyIsWhatTheServiceTook(t *testing.T) {
 	}
 }
 
-// moveInto moves this process into a control group, and back at the end.
-func moveInto(t testing.TB, group string) {
+// moveInto moves this process into a control group, and back at the end to the one
+// that it returns.
+func moveInto(t testing.TB, group string) (home string) {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, home, _ := strings.Cut(string(raw), "0::")
+	_, home, _ = strings.Cut(string(raw), "0::")
 	home, _, _ = strings.Cut(home, "\n")
-	root := testenv.CgroupRoot(t)
+	home = testenv.CgroupRoot(t) + home
 	join(t, group)
-	t.Cleanup(func() { join(t, root+home) })
+	t.Cleanup(func() { join(t, home) })
+	return home
 }
 
 func join(t testing.TB, group string) {

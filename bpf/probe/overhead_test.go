@@ -22,7 +22,9 @@ import (
 // all on that thread's CPU clock, the softirq of the loopback included.
 type exchanger struct{ client, server int }
 
-func newExchanger(b *testing.B) exchanger {
+// newExchanger makes both in the control group of this process, the client's socket
+// in the one that elsewhere moves it to for that.
+func newExchanger(b *testing.B, elsewhere func(func())) exchanger {
 	b.Helper()
 	ok := func(err error) {
 		b.Helper()
@@ -38,7 +40,7 @@ func newExchanger(b *testing.B) exchanger {
 	addr, err := unix.Getsockname(l)
 	ok(err)
 	var x exchanger
-	x.client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	elsewhere(func() { x.client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
 	ok(err)
 	ok(unix.Connect(x.client, addr))
 	x.server, _, err = unix.Accept4(l, unix.SOCK_CLOEXEC)
@@ -230,22 +232,35 @@ func BenchmarkOverhead(b *testing.B) {
 	testenv.NeedRoot(b)
 	const answer = "HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n"
 	headers := "User-Agent: " + strings.Repeat("Mozilla/5.0 ", 10) + "\r\nAccept: text/html\r\nAccept-Language: en\r\nAccept-Encoding: gzip\r\nReferer: http://example.org/\r\nCookie: " + strings.Repeat("session=1; ", 30) + "\r\n"
-	for name, t := range map[string]talk{
-		"short request":   overHTTP1{"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: wrk\r\n\r\n", answer},
-		"browser request": overHTTP1{"GET /index.html HTTP/1.1\r\nHost: example.org\r\n" + headers + "\r\n", answer},
-		"h2c, 1 stream":   &overHTTP2{streams: 1},
-		"h2c, 20 streams": &overHTTP2{streams: 20},
+	short := overHTTP1{"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: wrk\r\n\r\n", answer}
+	for _, c := range []struct {
+		name      string
+		talk      talk
+		elsewhere bool // the client is not in the measured group
+	}{
+		{"short request", short, false},
+		{"short request from elsewhere", short, true},
+		{"browser request", overHTTP1{"GET /index.html HTTP/1.1\r\nHost: example.org\r\n" + headers + "\r\n", answer}, false},
+		{"h2c, 1 stream", &overHTTP2{streams: 1}, false},
+		{"h2c, 20 streams", &overHTTP2{streams: 20}, false},
 	} {
-		b.Run(name, func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			group := testenv.TempCgroup(b)
-			moveInto(b, group)
+			home := moveInto(b, group)
+			elsewhere := func(do func()) {
+				if c.elsewhere {
+					join(b, home)
+					defer join(b, group)
+				}
+				do()
+			}
 			measure := func(attach func(*testing.B, string) func()) float64 {
 				defer attach(b, group)()
-				x := newExchanger(b)
+				x := newExchanger(b, elsewhere)
 				defer x.close()
-				return x.cost(b, t)
+				return x.cost(b, c.talk)
 			}
 			var floor, probe []float64
 			for b.Loop() {

@@ -255,9 +255,9 @@ type probeReader struct {
 	Begun    uint32
 	Complete uint32
 	Unread   uint32
+	Found    uint32
 	Digits   uint32
 	Bytes    [1104]uint8
-	_        [4]byte
 }
 
 type probeWorkload struct {

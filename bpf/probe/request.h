@@ -1,13 +1,13 @@
 /* Finds the requests in what a client sends, without keeping it.
  *
  * Of the lines of a head only the first, Content-Length, Transfer-Encoding,
- * traceparent and the empty one matter: 32 bytes at a time are searched for
- * newlines with the start of such a line behind them. A body of known
- * length is skipped by arithmetic. So pipelined requests are told from bodies,
- * even when a body looks like requests. Where the end of a request cannot be
- * known (chunked, bytes missed) the client's bytes are LOOSE: while an answer
- * is due nothing more is looked for, and after it a segment that starts with a
- * method is the next request.
+ * traceparent and the empty one matter: 16 bytes at a time are searched for a
+ * newline with the start of such a line behind it. A body of known length is
+ * skipped by arithmetic. So pipelined requests are told from bodies, even when
+ * a body looks like requests. Where the end of a request cannot be known
+ * (chunked, bytes missed) the client's bytes are LOOSE: while an answer is due
+ * nothing more is looked for, and after it a segment that starts with a method
+ * is the next request.
  *
  * What the reader knows lives in map memory, and a line is read by a function
  * that is not static: the verifier checks it once, and not for every line. */
@@ -15,13 +15,10 @@
 
 #include "record.h"
 
-#define WINDOW 512 /* bytes looked at together */
-#define KEPT 80	   /* of a line that a segment cut; traceparent fits */
-#define MID_LINE                                                               \
-	255 /* in line_len: the line's start is gone, and did not matter */
-#define CALLS                                                                  \
-	20 /* lines of one segment, cubed: 64 KiB of the shortest heads        \
-	    */
+#define WINDOW 512   /* bytes looked at together */
+#define KEPT 80	     /* of a line that a segment cut; traceparent fits */
+#define MID_LINE 255 /* in line_len: its start is gone, and did not matter */
+#define CALLS 20     /* lines, cubed: 64 KiB of the shortest heads */
 
 enum phase {
 	START, /* the next byte begins a request */
@@ -55,11 +52,12 @@ struct reader {
 	__u32 base;	    /* where in the packet bytes[0] is */
 	__u32 end;	    /* bytes in the window */
 	__u32 stop;	    /* end of the segment in the packet */
-	__u32 line; /* start of the current line in the window, or NO_LINE */
-	__u32 at;   /* no newline from line up to here */
+	__u32 line; /* start of a line that may matter in the window, NO_LINE */
+	__u32 at;   /* where in the window the next newline is looked for */
 	__u32 begun;
 	__u32 complete;		 /* heads that ended in this segment */
 	__u32 unread;		 /* bytes behind a head were not understood */
+	__u32 found;		 /* a newline was found */
 	__u32 digits;		 /* a number had one */
 	__u8 bytes[1024 + KEPT]; /* WINDOW and KEPT are used; 1024 is a mask */
 };
@@ -88,6 +86,9 @@ static __always_inline struct reader *the_reader(void)
 }
 
 #define ONES 0x0101010101010101ULL
+#define LOW_BITS 0x7f7f7f7f7f7f7f7fULL
+#define LOWER 0x2020202020202020ULL
+#define NEWLINES ('\n' * ONES)
 
 /* fill puts the bytes from base + from on into the window, behind kept bytes.
  */
@@ -105,7 +106,7 @@ static __always_inline int fill(struct __sk_buff *skb, struct reader *r,
 		return -1;
 	r->base = off - kept;
 	r->end = kept + n;
-	AT(r, kept + n) = '\n' * ONES; /* where a search for one ends */
+	AT(r, kept + n) = NEWLINES; /* where a search for one ends */
 	return 0;
 }
 
@@ -113,7 +114,7 @@ static __always_inline int fill(struct __sk_buff *skb, struct reader *r,
  * Hacks, "Determine if a word has a zero byte"; bits above it may be wrong). */
 static __always_inline __u64 zero_byte(__u64 w)
 {
-	return (w - 0x0101010101010101ULL) & ~w & 0x8080808080808080ULL;
+	return (w - ONES) & ~w & ~LOW_BITS;
 }
 
 /* first_byte is the number of the lowest byte with its high bit set: as many
@@ -123,10 +124,6 @@ static __always_inline __u32 first_byte(__u64 mark)
 	mark = (mark & -mark) >> 7;
 	return ((mark - 1) & ONES) * ONES >> 56;
 }
-
-#define NEWLINES ('\n' * ONES)
-#define LOWER 0x2020202020202020ULL
-#define LOW_BITS 0x7f7f7f7f7f7f7f7fULL
 
 /* filled has the high bit of each byte of w that is not zero. */
 static __always_inline __u64 filled(__u64 w)
@@ -154,15 +151,11 @@ static __always_inline __u64 dull(const void *bytes, __u64 wanted)
 /* newline moves on to the first newline behind which a wanted line begins. It
  * is 0 if that is farther away than one call looks. If none is in the window it
  * is where that ends, or beyond. */
-__noinline int newline(struct __sk_buff *skb, __u64 wanted)
+static __always_inline int newline(struct reader *r, __u64 wanted)
 {
-	struct reader *r = the_reader();
 	__u64 *w, a = 0, b = 0;
-	__u32 i, at;
+	__u32 i, at = r->at;
 
-	if (!skb || !r)
-		return 0;
-	at = r->at;
 	for (i = 0; i < SPAN / 16; i++) {
 		w = &AT(r, at);
 		if (zero_byte(w[0] ^ NEWLINES) | zero_byte(w[1] ^ NEWLINES)) {
@@ -176,7 +169,8 @@ __noinline int newline(struct __sk_buff *skb, __u64 wanted)
 	if (a | b)
 		at += a ? first_byte(a) : 8 + first_byte(b);
 	r->at = at;
-	return (a | b) != 0;
+	r->found = (a | b) != 0;
+	return forget(r->found);
 }
 
 /* is_method reports whether n bytes (4 count) can begin a request. "HTTP" is an
@@ -388,6 +382,12 @@ static __always_inline int matters(struct reader *r, __u32 line)
 	       is_trace(name, rest);
 }
 
+/* in_line reports whether the line that is read may matter. */
+static __always_inline int in_line(const struct reader *r)
+{
+	return forget(r->line) != NO_LINE || forget(r->is.kind) == UNKNOWN;
+}
+
 /* end_of_line takes note of a line that may matter and ends with the newline at
  * nl. It is 1 if the line is empty. */
 static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
@@ -399,9 +399,8 @@ static __always_inline int end_of_line(struct __sk_buff *skb, struct reader *r,
 		r->is.kind = is_http(r, nl) ? HTTP : FOREIGN;
 	else if (nl == line || (nl == line + 1 && c == '\r'))
 		return 1;
-	else if (c == ' ' || c == '\t')
-		r->is.loose =
-			1; /* more of a field, maybe of one that matters */
+	else if (c == ' ' || c == '\t') /* maybe of a field that matters */
+		r->is.loose = 1;
 	else
 		field(skb, line, nl - line);
 	return 0;
@@ -414,18 +413,17 @@ __noinline int read_line(struct __sk_buff *skb)
 {
 	struct reader *r = the_reader();
 	__u32 line, nl;
-	int any;
+	int told;
 
 	if (!r)
 		return 0;
-	line = r->line;
-	any = line != NO_LINE || r->is.kind == UNKNOWN;
-	if (!newline(skb, any ? ANY_LINE : LINE_THAT_MAY_MATTER))
+	if (!newline(r, in_line(r) ? ANY_LINE : LINE_THAT_MAY_MATTER))
 		return 1;
 	nl = forget(r->at);
+	told = in_line(r);
 	if (nl >= r->end)
 		return more(skb, r);
-	if (any && end_of_line(skb, r, line, nl))
+	if (told && end_of_line(skb, r, r->line, nl))
 		return end_of_head(skb, r, nl + 1);
 	if (r->is.kind == FOREIGN)
 		return 0;
