@@ -12,7 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/hook"
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 func hookCommand() *cobra.Command {
@@ -52,7 +52,7 @@ func oneHook(name, short string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, err := k8s.Connect(kubeconfig)
+			cfg, err := apiserver.Connect(kubeconfig)
 			s, clean, settingsErr := hookSettings(cmd.Context(), cfg, dir)
 			defer clean()
 			s.Termination = termination
@@ -108,7 +108,7 @@ func (o *operator) open() (hook.Settings, *rest.Config, error) {
 	}
 	s.Etcd = o.etcd
 	s.App, s.AppNamespace = cmp.Or(o.app, s.App), cmp.Or(o.appNamespace, s.AppNamespace)
-	cfg, err := k8s.Connect(o.kubeconfig)
+	cfg, err := apiserver.Connect(o.kubeconfig)
 	return s, cfg, err
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // TestWhatOthersWriteIsNotOverwritten has somebody else interfere with a rollout
@@ -171,7 +173,7 @@ func TestARouteOfSomebodyElseIsNotSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.patch("helm", target.routePath(), `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"helm"}}}`)
-	var foreign *ForeignError
+	var foreign *apiserver.ForeignError
 	if err := target.Isolate(); !errors.As(err, &foreign) {
 		t.Errorf("isolating: %v", err)
 	}

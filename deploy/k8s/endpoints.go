@@ -28,7 +28,7 @@ func (t *Target) endpoints(ctx context.Context, services ...string) (map[string]
 	for _, s := range services[1:] {
 		selector += "," + s
 	}
-	if err := t.api.list(ctx, path, selector+")", &slices); err != nil {
+	if err := t.api.List(ctx, path, selector+")", &slices); err != nil {
 		return nil, fmt.Errorf("listing endpoint slices: %w", err)
 	}
 	found := map[string][]endpoint{}

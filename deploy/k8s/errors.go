@@ -2,33 +2,8 @@ package k8s
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
-
-// ForbiddenError means that the account may not do what a rollout needs.
-type ForbiddenError struct {
-	Namespace string
-	Missing   []Permission
-}
-
-func (e *ForbiddenError) Error() string {
-	var missing []string
-	for _, p := range e.Missing {
-		missing = append(missing, p.String())
-	}
-	if n := len(missing); n > 4 {
-		missing = append(missing[:3], fmt.Sprintf("and do %d more things", n-3))
-	}
-	return fmt.Sprintf("in namespace %s this account may not %s", e.Namespace, strings.Join(missing, ", "))
-}
-
-// Hint says what to do about it.
-func (e *ForbiddenError) Hint() string {
-	p := e.Missing[0]
-	return fmt.Sprintf("is deploy.kubernetes.namespace right? If so the service account needs the Role that sluice-argo render writes; try: kubectl auth can-i %s %s -n %s --as system:serviceaccount:%s:NAME",
-		p.Verb, p.path(), e.Namespace, e.Namespace)
-}
 
 // AbsentError means that something a rollout needs is not in the cluster.
 type AbsentError struct {
@@ -51,22 +26,6 @@ func (e *AbsentError) Hint() string {
 		return "install the Gateway API CRDs (v1.0 or later, standard channel), or set deploy.kubernetes.traffic: replicas in sluice.yaml"
 	}
 	return "check deploy.kubernetes.namespace and name in sluice.yaml, and that Argo CD has synced what sluice-argo render wrote"
-}
-
-// ForeignError means that an object belongs to somebody else.
-type ForeignError struct {
-	Object string // such as "httproute shop"
-	Owner  string // who manages it, as far as that can be told
-	Lacks  string // the label that ours carry
-}
-
-func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%s is not ours: it is managed by %s and lacks %s", e.Object, e.Owner, e.Lacks)
-}
-
-// Hint says what to do about it.
-func (e *ForeignError) Hint() string {
-	return fmt.Sprintf("rename one of the two, or hand it over: kubectl label --overwrite %s %s", strings.Replace(e.Object, " ", "/", 1), e.Lacks)
 }
 
 // UnfitError means that an object is ours and there, but not what a rollout

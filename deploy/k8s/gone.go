@@ -6,6 +6,8 @@ import (
 
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // watching is how often the canary is looked at: one small object, and its pods
@@ -28,7 +30,7 @@ func (t *Target) Gone() <-chan struct{} {
 
 func (t *Target) watch() {
 	for wait(t.life, watching) == nil {
-		ctx, cancel := context.WithTimeout(t.life, tryLimit)
+		ctx, cancel := context.WithTimeout(t.life, lookLimit)
 		lost := t.lost(ctx)
 		cancel()
 		if lost {
@@ -42,7 +44,7 @@ func (t *Target) watch() {
 func (t *Target) lost(ctx context.Context) bool {
 	d, err := t.deployment(ctx, t.svc.canary(), false)
 	if err != nil {
-		return apierrors.IsNotFound(err) && !unknownKind(err)
+		return apierrors.IsNotFound(err) && !apiserver.UnknownKind(err)
 	}
 	if d.DeletionTimestamp != nil || replicas(d) == 0 {
 		return true

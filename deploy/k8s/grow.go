@@ -12,6 +12,9 @@ import (
 // glance bounds one call of Prepare: whoever makes it has a canary to watch.
 const glance = 2 * time.Second
 
+// lookLimit bounds one look at why pods are not ready, or whether they are gone.
+const lookLimit = 5 * time.Second
+
 // growth is a canary on its way to a number of pods.
 type growth struct {
 	began time.Time
@@ -141,7 +144,7 @@ func (t *Target) grown(ctx context.Context, g *growth, n int) (bool, error) {
 
 // notReady says why the pods are not; the time for it may be over already.
 func (t *Target) notReady(ctx context.Context, g *growth, early bool) *NotReadyError {
-	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryLimit)
+	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
 	defer cancel()
 	return &NotReadyError{
 		Deployment: t.svc.canary(), Namespace: t.svc.Namespace, Image: t.images[1], Want: g.pods, Have: int(g.seen.Status.ReadyReplicas),
@@ -151,7 +154,7 @@ func (t *Target) notReady(ctx context.Context, g *growth, early bool) *NotReadyE
 
 // unchanged refuses a canary that is not any more the one that Open saw.
 func (t *Target) unchanged(d *apps.Deployment) error {
-	if now := image(d, t.svc.Name); t.images[1] != "" && now != t.images[1] {
+	if now := Image(d, t.svc.Name); t.images[1] != "" && now != t.images[1] {
 		return &ChangedError{Object: "the image of deployment " + d.Name, Was: t.images[1], Is: now, By: author(d.ObjectMeta, `"f:image"`)}
 	}
 	return t.sameScale(d)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sluice-cd/sluice/deploy/canary"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/gate"
 )
 
@@ -162,7 +163,7 @@ func TestAScaleWhoseAnswerWasLostIsOurs(t *testing.T) {
 	w := newWorld(t, Service{})
 	target := w.open()
 	target.asked = 2 // it was written, and nobody was told
-	w.patch(Manager, target.deploymentPath("shop-canary"), `{"spec":{"replicas":2}}`)
+	w.patch(apiserver.Manager, target.deploymentPath("shop-canary"), `{"spec":{"replicas":2}}`)
 	if err := target.scale(t.Context(), 2, false); err != nil {
 		t.Error(err)
 	}

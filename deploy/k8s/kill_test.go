@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/testenv"
 )
 
@@ -28,7 +29,7 @@ func beKilled() error {
 	if err := json.Unmarshal([]byte(os.Getenv("TEST_ROLLOUT")), &d); err != nil {
 		return err
 	}
-	cfg, err := Connect(d.Kubeconfig)
+	cfg, err := apiserver.Connect(d.Kubeconfig)
 	if err != nil {
 		return err
 	}

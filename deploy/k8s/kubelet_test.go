@@ -13,12 +13,14 @@ import (
 
 	core "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // kubelet plays scheduler and nodes of a namespace: what the control plane does
 // not have. How a pod fares depends on the tag of its image.
 type kubelet struct {
-	api       *api
+	api       *apiserver.Client
 	namespace string
 	next      atomic.Int32 // address of the next pod
 
@@ -26,7 +28,7 @@ type kubelet struct {
 	crashed bool // the canary's containers end again and again from now on
 }
 
-func startKubelet(t *testing.T, a *api, namespace string) *kubelet {
+func startKubelet(t *testing.T, a *apiserver.Client, namespace string) *kubelet {
 	k := &kubelet{api: a, namespace: namespace}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -58,9 +60,9 @@ func (k *kubelet) heartbeat(ctx context.Context) {
 		node := core.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
 		node.Status.Conditions = []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
 		body, _ := json.Marshal(node)
-		_ = k.api.once(ctx, call{verb: http.MethodPost, path: "/api/v1/nodes", kind: "application/json", body: body})
+		_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodPost, Path: "/api/v1/nodes", Kind: "application/json", Body: body})
 		body, _ = json.Marshal(map[string]any{"status": node.Status})
-		_ = k.api.once(ctx, call{verb: http.MethodPatch, path: "/api/v1/nodes/" + name + "/status", kind: "application/merge-patch+json", body: body})
+		_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodPatch, Path: "/api/v1/nodes/" + name + "/status", Kind: "application/merge-patch+json", Body: body})
 	}
 }
 
@@ -68,7 +70,7 @@ func (k *kubelet) round(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var pods core.PodList
-	if k.api.once(ctx, call{verb: http.MethodGet, path: "/api/v1/namespaces/" + k.namespace + "/pods", into: &pods}) != nil {
+	if k.api.Once(ctx, apiserver.Call{Verb: http.MethodGet, Path: "/api/v1/namespaces/" + k.namespace + "/pods", Into: &pods}) != nil {
 		return
 	}
 	for i := range pods.Items {
@@ -83,7 +85,7 @@ func (k *kubelet) play(ctx context.Context, p *core.Pod) {
 	_, tag, _ := strings.Cut(p.Spec.Containers[0].Image, ":")
 	switch {
 	case p.DeletionTimestamp != nil:
-		_ = k.api.once(ctx, call{verb: http.MethodDelete, path: path, query: map[string][]string{"gracePeriodSeconds": {"0"}}})
+		_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodDelete, Path: path, Query: map[string][]string{"gracePeriodSeconds": {"0"}}})
 	case tag == "huge":
 		k.status(ctx, path, p, core.PodStatus{Phase: core.PodPending, Conditions: []core.PodCondition{
 			{Type: core.PodScheduled, Status: core.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient memory."},
@@ -94,7 +96,7 @@ func (k *kubelet) play(ctx context.Context, p *core.Pod) {
 			Target: core.ObjectReference{Kind: "Node", Name: fmt.Sprintf("node-%d", k.next.Load()%2+1)},
 		}
 		body, _ := json.Marshal(bind)
-		_ = k.api.once(ctx, call{verb: http.MethodPost, path: path + "/binding", kind: "application/json", body: body})
+		_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodPost, Path: path + "/binding", Kind: "application/json", Body: body})
 		k.next.Add(1)
 	default:
 		k.run(ctx, path, p, tag)
@@ -148,7 +150,7 @@ func (k *kubelet) status(ctx context.Context, path string, p *core.Pod, s core.P
 		return
 	}
 	body, _ := json.Marshal(map[string]any{"status": s})
-	_ = k.api.once(ctx, call{verb: http.MethodPatch, path: path + "/status", kind: "application/merge-patch+json", body: body})
+	_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodPatch, Path: path + "/status", Kind: "application/merge-patch+json", Body: body})
 }
 
 func (k *kubelet) warn(ctx context.Context, p *core.Pod, reason, message string) {
@@ -158,5 +160,5 @@ func (k *kubelet) warn(ctx context.Context, p *core.Pod, reason, message string)
 		Reason:         reason, Message: message, Type: core.EventTypeWarning, LastTimestamp: metav1.Now(),
 	}
 	body, _ := json.Marshal(e)
-	_ = k.api.once(ctx, call{verb: http.MethodPost, path: "/api/v1/namespaces/" + k.namespace + "/events", kind: "application/json", body: body})
+	_ = k.api.Once(ctx, apiserver.Call{Verb: http.MethodPost, Path: "/api/v1/namespaces/" + k.namespace + "/events", Kind: "application/json", Body: body})
 }

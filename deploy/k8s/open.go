@@ -12,6 +12,8 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // Labels of everything that belongs to a service, and of its pods.
@@ -25,14 +27,14 @@ const (
 // check is what Open does: what may be done, what is there, whose it is, whether
 // it fits, whether it is at rest and serves.
 func (t *Target) check(ctx context.Context) error {
-	if err := t.checkPermissions(ctx); err != nil {
+	if err := t.api.CheckAccess(ctx, t.svc.Namespace, t.svc.Permissions()); err != nil {
 		return err
 	}
 	stable, canary, err := t.checkObjects(ctx)
 	if err != nil {
 		return err
 	}
-	t.images = [2]string{image(stable, t.svc.Name), image(canary, t.svc.Name)}
+	t.images = [2]string{Image(stable, t.svc.Name), Image(canary, t.svc.Name)}
 	if err := t.checkReplicas(canary); err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func (t *Target) check(ctx context.Context) error {
 func (t *Target) checkObjects(ctx context.Context) (stable, canary *apps.Deployment, err error) {
 	absent := &AbsentError{Namespace: t.svc.Namespace}
 	read := func(kind, name, path string, into any) error {
-		err := t.api.get(ctx, path, into)
+		err := t.api.Get(ctx, path, into)
 		if apierrors.IsNotFound(err) {
 			absent.Objects = append(absent.Objects, kind+" "+name)
 			return nil
@@ -101,7 +103,7 @@ func (t *Target) checkObjects(ctx context.Context) (stable, canary *apps.Deploym
 
 // owned refuses an object without our labels.
 func (t *Target) owned(object string, m metav1.ObjectMeta) error {
-	for _, want := range [][2]string{{managedLabel, Manager}, {partLabel, t.svc.Name}} {
+	for _, want := range [][2]string{{managedLabel, apiserver.Manager}, {partLabel, t.svc.Name}} {
 		if m.Labels[want[0]] == want[1] {
 			continue
 		}
@@ -111,10 +113,10 @@ func (t *Target) owned(object string, m metav1.ObjectMeta) error {
 			owner = strings.ToLower(m.OwnerReferences[0].Kind) + " " + m.OwnerReferences[0].Name
 		case owner == "":
 			owner = author(m, `"f:spec"`)
-		case owner == Manager:
+		case owner == apiserver.Manager:
 			owner += " for " + cmp.Or(m.Labels[partLabel], "nobody")
 		}
-		return &ForeignError{Object: object, Owner: owner, Lacks: want[0] + "=" + want[1]}
+		return &apiserver.ForeignError{Object: object, Owner: owner, Lacks: want[0] + "=" + want[1]}
 	}
 	return nil
 }
@@ -137,7 +139,7 @@ func (t *Target) checkDeployment(d *apps.Deployment) error {
 	if d.Spec.Selector == nil || d.Spec.Selector.MatchLabels[trackLabel] != track {
 		return &UnfitError{object, fmt.Sprintf("does not select its pods by %s=%s", trackLabel, track)}
 	}
-	if image(d, t.svc.Name) == "" {
+	if Image(d, t.svc.Name) == "" {
 		return &UnfitError{object, "has no container named " + t.svc.Name}
 	}
 	return nil
@@ -168,7 +170,7 @@ func (t *Target) checkService(s *core.Service) error {
 // killed.
 func (t *Target) checkReplicas(d *apps.Deployment) error {
 	t.replicas = replicas(d)
-	if field := `"f:replicas"`; t.replicas != 0 && !owns(d.ObjectMeta, Manager, field) {
+	if field := `"f:replicas"`; t.replicas != 0 && !owns(d.ObjectMeta, apiserver.Manager, field) {
 		return &WeightsError{Object: "deployment " + d.Name, What: fmt.Sprintf("has %d replicas", t.replicas), By: author(d.ObjectMeta, field)}
 	}
 	return nil
@@ -200,8 +202,8 @@ func (t *Target) checkRoute(ctx context.Context) error {
 	return nil
 }
 
-// image is that of the container that the Deployment is about.
-func image(d *apps.Deployment, container string) string {
+// Image is that of the container that a Deployment is about, "" without one.
+func Image(d *apps.Deployment, container string) string {
 	for _, c := range d.Spec.Template.Spec.Containers {
 		if c.Name == container {
 			return c.Image

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // TestOpenRefusesWhatIsNotInOrder breaks a service that is in order in one way
@@ -58,15 +60,15 @@ func TestOpenRefusesWhatIsNotInOrder(t *testing.T) {
 		},
 		"a route of somebody else": {
 			route, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"helm"}}}`, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"sluice"}}}`, w.svc,
-			"httproute shop is not ours: it is managed by helm and lacks app.kubernetes.io/managed-by=sluice", new(*ForeignError),
+			"httproute shop is not ours: it is managed by helm and lacks app.kubernetes.io/managed-by=sluice", new(*apiserver.ForeignError),
 		},
 		"a Deployment of another service": {
 			canary, `{"metadata":{"labels":{"app.kubernetes.io/part-of":"cart"}}}`, `{"metadata":{"labels":{"app.kubernetes.io/part-of":"shop"}}}`, plain,
-			"deployment shop-canary is not ours: it is managed by sluice for cart", new(*ForeignError),
+			"deployment shop-canary is not ours: it is managed by sluice for cart", new(*apiserver.ForeignError),
 		},
 		"a Deployment without labels": {
 			canary, `{"metadata":{"labels":null}}`, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"sluice","app.kubernetes.io/part-of":"shop"}}}`, plain,
-			" and lacks app.kubernetes.io/managed-by=sluice", new(*ForeignError),
+			" and lacks app.kubernetes.io/managed-by=sluice", new(*apiserver.ForeignError),
 		},
 		"pods without the track": {
 			service, `{"spec":{"selector":{"sluice.dev/track":"stable"}}}`, `{"spec":{"selector":{"sluice.dev/track":"canary"}}}`, plain,
@@ -113,11 +115,11 @@ func TestOpenNamesEverythingThatIsAbsent(t *testing.T) {
 func TestOpenNamesWhatIsForbidden(t *testing.T) {
 	w := newWorld(t, Service{})
 	w.refused(w.cfg, Service{Name: "shop", Namespace: w.svc.Namespace, Route: true},
-		"in namespace "+w.svc.Namespace+" this account may not get httproutes shop, patch httproutes shop", new(*ForbiddenError))
+		"in namespace "+w.svc.Namespace+" this account may not get httproutes shop, patch httproutes shop", new(*apiserver.ForbiddenError))
 	w.refused(w.cfg, Service{Name: "shop", Namespace: "default"},
-		"in namespace default this account may not get deployments shop-stable, get deployments shop-canary, patch deployments/scale shop-canary, and do 7 more things", new(*ForbiddenError))
+		"in namespace default this account may not get deployments shop-stable, get deployments shop-canary, patch deployments/scale shop-canary, and do 7 more things", new(*apiserver.ForbiddenError))
 	_, err := Probes(t.Context(), w.cfg, "default", 9640)
-	var forbidden *ForbiddenError
+	var forbidden *apiserver.ForbiddenError
 	if !errors.As(err, &forbidden) {
 		t.Errorf("probes of another namespace: %v", err)
 	}
@@ -139,12 +141,12 @@ func TestAClusterWithoutTheGatewayAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = target.api.get(t.Context(), "/apis/no.such.group/v1/namespaces/default/httproutes/shop", nil)
-	if !unknownKind(err) {
+	err = target.api.Get(t.Context(), "/apis/no.such.group/v1/namespaces/default/httproutes/shop", nil)
+	if !apiserver.UnknownKind(err) {
 		t.Errorf("an unknown group: %v", err)
 	}
-	err = target.api.get(t.Context(), "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/shop", nil)
-	if unknownKind(err) {
+	err = target.api.Get(t.Context(), "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/shop", nil)
+	if apiserver.UnknownKind(err) {
 		t.Errorf("an unknown route: %v", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	core "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // Probe is the daemon of one node.
@@ -22,18 +24,18 @@ type Probe struct {
 
 // Probes lists the daemons of the DaemonSet sluice-probe in a namespace, one a
 // node, sorted. While a node's pod is replaced it is the newer one that does not
-// end. A namespace without any is an empty list; the error is a *ForbiddenError
-// if they may not be listed.
+// end. A namespace without any is an empty list; the error is an
+// *apiserver.ForbiddenError if they may not be listed.
 func Probes(ctx context.Context, cfg *rest.Config, namespace string, port int) ([]Probe, error) {
-	a, err := newAPI(cfg)
+	a, err := apiserver.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	defer a.close()
+	defer a.Close()
 	var pods core.PodList
-	err = a.list(ctx, "/api/v1/namespaces/"+namespace+"/pods", nameLabel+"=sluice-probe", &pods)
+	err = a.List(ctx, "/api/v1/namespaces/"+namespace+"/pods", nameLabel+"=sluice-probe", &pods)
 	if apierrors.IsForbidden(err) {
-		return nil, &ForbiddenError{Namespace: namespace, Missing: []Permission{{Verb: "list", Resource: "pods"}}}
+		return nil, &apiserver.ForbiddenError{Namespace: namespace, Missing: []apiserver.Permission{{Verb: "list", Resource: "pods"}}}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the probes in namespace %s: %w", namespace, err)

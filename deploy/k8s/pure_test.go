@@ -2,10 +2,7 @@ package k8s
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,6 +10,7 @@ import (
 	core "k8s.io/api/core/v1"
 
 	"github.com/sluice-cd/sluice/deploy/canary"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 var _ canary.Target = (*Target)(nil)
@@ -153,29 +151,6 @@ func TestTrafficSaysPerCent(t *testing.T) {
 	}
 }
 
-func TestConnect(t *testing.T) {
-	w := controlPlane(t)
-	if cfg, err := Connect(w.Kubeconfig); err != nil || cfg.Host == "" {
-		t.Errorf("a kubeconfig: %v", err)
-	}
-	t.Setenv("KUBECONFIG", w.Kubeconfig)
-	if cfg, err := Connect(""); err != nil || cfg.Host == "" {
-		t.Errorf("$KUBECONFIG: %v", err)
-	}
-	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
-	t.Setenv("HOME", t.TempDir())
-	broken := filepath.Join(t.TempDir(), "broken")
-	if err := os.WriteFile(broken, []byte("a: [b"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"", broken, broken + "er"} {
-		var e *ConnectError
-		if _, err := Connect(name); !errors.As(err, &e) || e.Hint() == "" || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q: %v", name, err)
-		}
-	}
-}
-
 func TestAnEventIsOnTheCanary(t *testing.T) {
 	w := newWorld(t, Service{})
 	target := w.open()
@@ -186,13 +161,13 @@ func TestAnEventIsOnTheCanary(t *testing.T) {
 		t.Fatal(err)
 	}
 	var events core.EventList
-	if err := w.admin.list(t.Context(), target.corePath("events"), partLabel+"=shop", &events); err != nil {
+	if err := w.admin.List(t.Context(), target.corePath("events"), partLabel+"=shop", &events); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
 	for _, e := range events.Items {
 		got[e.Reason] = e.Type
-		if e.InvolvedObject.UID != w.deployment("shop-canary").UID || e.Source.Component != Manager {
+		if e.InvolvedObject.UID != w.deployment("shop-canary").UID || e.Source.Component != apiserver.Manager {
 			t.Errorf("event %+v", e)
 		}
 	}

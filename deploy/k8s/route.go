@@ -11,6 +11,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 const (
@@ -178,13 +180,13 @@ func describe(pairs []pair) string {
 }
 
 // readRoute reads the HTTPRoute. Errors: *AbsentError if it or its kind is not
-// there, *ForeignError.
+// there, *apiserver.ForeignError.
 func (t *Target) readRoute(ctx context.Context, insist bool) (*route, error) {
 	var r route
 	object := "httproute " + t.svc.Name
-	err := t.api.do(ctx, call{verb: http.MethodGet, path: t.routePath(), into: &r, insist: insist})
+	err := t.api.Do(ctx, apiserver.Call{Verb: http.MethodGet, Path: t.routePath(), Into: &r, Insist: insist})
 	switch {
-	case unknownKind(err):
+	case apiserver.UnknownKind(err):
 		return nil, &AbsentError{Namespace: t.svc.Namespace, Kind: "HTTPRoute (" + routeGroup + "/v1)"}
 	case apierrors.IsNotFound(err):
 		return nil, &AbsentError{Namespace: t.svc.Namespace, Objects: []string{object}}

@@ -10,6 +10,8 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // poll is how often the API server is asked while something is waited for.
@@ -31,7 +33,7 @@ func (t *Target) deploymentPath(name string) string {
 
 func (t *Target) deployment(ctx context.Context, name string, insist bool) (*apps.Deployment, error) {
 	var d apps.Deployment
-	err := t.api.do(ctx, call{verb: http.MethodGet, path: t.deploymentPath(name), into: &d, insist: insist})
+	err := t.api.Do(ctx, apiserver.Call{Verb: http.MethodGet, Path: t.deploymentPath(name), Into: &d, Insist: insist})
 	if err != nil {
 		return nil, fmt.Errorf("reading deployment %s: %w", name, err)
 	}
@@ -106,8 +108,8 @@ func (t *Target) applyScale(ctx context.Context, d *apps.Deployment, n int, insi
 	if err != nil {
 		return fmt.Errorf("encoding the scale: %w", err)
 	}
-	return t.api.do(ctx, call{
-		verb: http.MethodPatch, path: t.deploymentPath(d.Name) + "/scale", query: url.Values{"fieldManager": {Manager}, "force": {"true"}},
-		kind: "application/apply-patch+yaml", body: body, insist: insist,
+	return t.api.Do(ctx, apiserver.Call{
+		Verb: http.MethodPatch, Path: t.deploymentPath(d.Name) + "/scale", Query: url.Values{"fieldManager": {apiserver.Manager}, "force": {"true"}},
+		Kind: "application/apply-patch+yaml", Body: body, Insist: insist,
 	})
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // settling is how long a data plane may take to obey a weight that was written:
@@ -20,7 +22,7 @@ const settling = time.Second
 func (t *Target) Start(ctx context.Context, weight int) error {
 	t.rollout = ctx
 	if t.svc.Route {
-		calm, cancel := context.WithTimeout(ctx, patience)
+		calm, cancel := context.WithTimeout(ctx, apiserver.Patience)
 		defer cancel()
 		left := !t.traffic.rest()
 		if err := t.divide(calm, traffic{}); err != nil {

@@ -7,15 +7,15 @@
 // share of the pods. Nothing is kept outside the cluster: what a killed process
 // left is found, recognized as ours, and put right by [Target.Settle].
 //
-// Every call outlives an API server that restarts: it is repeated until the
-// deadline of its context, or for 20 seconds without one; Open for a minute at
-// most. The package knows nothing of verdicts or Argo CD.
+// Every call outlives an API server that restarts: package apiserver repeats it
+// until the deadline of its context, or for 20 seconds without one; Open for a
+// minute at most. The package knows nothing of verdicts, Argo CD, or the history of
+// rollouts, which package ledger keeps.
 //
 // To read it: target.go, open.go (what has to be there), then a rollout in its
 // order, start.go, grow.go (pods), traffic.go, and who does the writing, route.go
 // and weights.go or scale.go. What is observed meanwhile: endpoints.go, probes.go,
-// gone.go; what is told: errors.go, words.go, event.go. Below all of it are api.go
-// and patience.go, and beside it ledger.go, which has nothing else in common.
+// gone.go; what is told: errors.go, words.go, event.go.
 package k8s
 
 import (
@@ -29,13 +29,12 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // openLimit is how long Open waits for an API server that is away.
 const openLimit = time.Minute
-
-// Manager is the field manager under which everything is written.
-const Manager = "sluice"
 
 // Service says which service of a cluster is meant and how its traffic is moved.
 type Service struct {
@@ -62,7 +61,7 @@ func (s Service) ready() time.Duration {
 // except for Gone and Close.
 type Target struct {
 	svc    Service
-	api    *api
+	api    *apiserver.Client
 	images [2]string // stable, canary
 
 	id       string  // tells the writes of this target from those of another
@@ -90,7 +89,7 @@ func New(cfg *rest.Config, s Service) (*Target, error) {
 	if s.Name == "" || s.Namespace == "" {
 		return nil, errors.New("a service in a cluster needs a name and a namespace")
 	}
-	a, err := newAPI(cfg)
+	a, err := apiserver.New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +103,8 @@ func New(cfg *rest.Config, s Service) (*Target, error) {
 
 // Open checks that the service is there, is ours, may be worked on and is at
 // rest or as a killed rollout of ours left it. It writes nothing. Errors:
-// *ForbiddenError, *AbsentError, *ForeignError, *UnfitError, *WeightsError,
-// *NoEndpointsError.
+// *apiserver.ForbiddenError, *AbsentError, *apiserver.ForeignError, *UnfitError,
+// *WeightsError, *NoEndpointsError.
 func Open(ctx context.Context, cfg *rest.Config, s Service) (*Target, error) {
 	t, err := New(cfg, s)
 	if err != nil {
@@ -124,7 +123,7 @@ func Open(ctx context.Context, cfg *rest.Config, s Service) (*Target, error) {
 // Shift that waits for pods gives up. Isolate and Settle can still be used.
 func (t *Target) Close() {
 	t.end()
-	t.api.close()
+	t.api.Close()
 }
 
 // Images returns the images of the two versions as Open found them: those of

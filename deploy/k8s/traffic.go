@@ -8,6 +8,8 @@ import (
 	"time"
 
 	core "k8s.io/api/core/v1"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 const (
@@ -27,7 +29,7 @@ func (t *Target) Shift(weight int) error {
 	if weight >= full {
 		return nil
 	}
-	ctx, cancel := t.bounded(t.svc.ready() + patience)
+	ctx, cancel := t.bounded(t.svc.ready() + apiserver.Patience)
 	defer cancel()
 	if t.prepared != weight {
 		err := until(ctx, func() (bool, error) { return t.prepare(ctx, weight) })
@@ -72,7 +74,7 @@ func (t *Target) Header(ctx context.Context, on bool) error {
 		}
 		return errors.New("sending a header to the canary: the route has no header rule")
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, apiserver.Patience)
 	defer cancel()
 	return t.divide(ctx, traffic{weight: t.traffic.weight, header: on})
 }
@@ -171,7 +173,7 @@ func (t *Target) served(ctx context.Context, canary map[netip.Addr]bool) (int, e
 // Settle puts everything to rest: all traffic to the stable version, the header
 // rule too, the canary scaled to zero. It may be repeated, needs nothing but
 // [New] and works whatever a killed process left; weights that somebody else
-// wrote go as well, objects that somebody else owns stay (*ForeignError).
+// wrote go as well, objects that somebody else owns stay (*apiserver.ForeignError).
 func (t *Target) Settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, isolateLimit)
 	defer cancel()
@@ -180,7 +182,7 @@ func (t *Target) Settle(ctx context.Context) error {
 		if routeErr = t.isolate(ctx, true); routeErr == nil {
 			routeErr = t.rested(ctx)
 		}
-		var foreign *ForeignError
+		var foreign *apiserver.ForeignError
 		if routeErr != nil && !errors.As(routeErr, &foreign) {
 			return routeErr // its pods are needed as long as they get traffic
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // op is one operation of a JSON patch (RFC 6902).
@@ -138,8 +140,8 @@ func (t *Target) send(ctx context.Context, insist bool, ops []op) error {
 		return fmt.Errorf("encoding the patch: %w", err)
 	}
 	defer func() { t.moved = time.Now() }() // also if the answer is lost
-	return t.api.do(ctx, call{
-		verb: http.MethodPatch, path: t.routePath(), query: url.Values{"fieldManager": {Manager}},
-		kind: "application/json-patch+json", body: body, insist: insist,
+	return t.api.Do(ctx, apiserver.Call{
+		Verb: http.MethodPatch, Path: t.routePath(), Query: url.Values{"fieldManager": {apiserver.Manager}},
+		Kind: "application/json-patch+json", Body: body, Insist: insist,
 	})
 }

@@ -10,13 +10,15 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // pods lists the pods of one track.
 func (t *Target) pods(ctx context.Context, track string) ([]core.Pod, error) {
 	var pods core.PodList
 	selector := nameLabel + "=" + t.svc.Name + "," + trackLabel + "=" + track
-	if err := t.api.list(ctx, t.corePath("pods"), selector, &pods); err != nil {
+	if err := t.api.List(ctx, t.corePath("pods"), selector, &pods); err != nil {
 		return nil, fmt.Errorf("listing the pods of %s-%s: %w", t.svc.Name, track, err)
 	}
 	return pods.Items, nil
@@ -121,9 +123,9 @@ func ended(s *core.ContainerStateTerminated) string {
 // lastWarning is the newest warning about a pod, such as a probe that failed.
 func (t *Target) lastWarning(ctx context.Context, pod string) string {
 	var events core.EventList
-	err := t.api.do(ctx, call{
-		verb: "GET", path: t.corePath("events"), into: &events,
-		query: url.Values{"fieldSelector": {"type=Warning,involvedObject.kind=Pod,involvedObject.name=" + pod}},
+	err := t.api.Do(ctx, apiserver.Call{
+		Verb: "GET", Path: t.corePath("events"), Into: &events,
+		Query: url.Values{"fieldSelector": {"type=Warning,involvedObject.kind=Pod,involvedObject.name=" + pod}},
 	})
 	if err != nil || len(events.Items) == 0 {
 		return ""
@@ -143,7 +145,7 @@ func podReady(p core.Pod) bool {
 
 // oneLine makes words of others fit for a message.
 func oneLine(s string) string {
-	return cut(strings.Join(strings.Fields(s), " "), 400)
+	return apiserver.Cut(apiserver.OneLine(s), 400)
 }
 
 // hopeless reports whether waiting for the pod is no use: its image cannot be
@@ -162,12 +164,4 @@ func hopeless(p core.Pod, container string) bool {
 		}
 	}
 	return false
-}
-
-// cut shortens a text to a number of bytes.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
 }

@@ -130,11 +130,3 @@ func TestComplaint(t *testing.T) {
 		}
 	}
 }
-
-func TestCutKeepsTextValid(t *testing.T) {
-	for text, want := range map[string]string{"short": "short", "exactly ten": "exactl…", "äääääää": "äää…"} {
-		if got := cut(text, 9); got != want || len(got) > 9 {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}

@@ -15,6 +15,7 @@ import (
 	core "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/cluster"
 )
 
@@ -30,7 +31,7 @@ type world struct {
 	t     *testing.T
 	plane *cluster.Plane
 	svc   Service
-	admin *api
+	admin *apiserver.Client
 	cfg   *rest.Config // of an account with Permissions and nothing else
 	nodes *kubelet
 }
@@ -45,7 +46,7 @@ func newWorld(t *testing.T, s Service) *world {
 	}
 	w := &world{t: t, plane: p, svc: s}
 	var err error
-	if w.admin, err = newAPI(p.Config); err != nil {
+	if w.admin, err = apiserver.New(p.Config); err != nil {
 		t.Fatal(err)
 	}
 	w.cfg = p.ServiceAccount(t, s.Namespace, "shop-sluice")
@@ -75,7 +76,7 @@ func (w *world) await(what string, ok func() bool) {
 	}
 	for _, path := range []string{"/api/v1/namespaces/" + w.svc.Namespace + "/pods", "/apis/discovery.k8s.io/v1/namespaces/" + w.svc.Namespace + "/endpointslices"} {
 		var raw json.RawMessage
-		_ = w.admin.get(context.Background(), path, &raw)
+		_ = w.admin.Get(context.Background(), path, &raw)
 		w.t.Log(string(raw))
 	}
 	w.t.Fatalf("waited in vain until %s", what)
@@ -120,9 +121,9 @@ func (w *world) weights() string {
 // patch is a write of somebody else.
 func (w *world) patch(manager, path, body string) {
 	w.t.Helper()
-	err := w.admin.do(context.Background(), call{
-		verb: http.MethodPatch, path: path, query: map[string][]string{"fieldManager": {manager}},
-		kind: "application/merge-patch+json", body: []byte(body),
+	err := w.admin.Do(context.Background(), apiserver.Call{
+		Verb: http.MethodPatch, Path: path, Query: map[string][]string{"fieldManager": {manager}},
+		Kind: "application/merge-patch+json", Body: []byte(body),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -131,7 +132,7 @@ func (w *world) patch(manager, path, body string) {
 
 func (w *world) remove(path string) {
 	w.t.Helper()
-	if err := w.admin.do(context.Background(), call{verb: http.MethodDelete, path: path}); err != nil {
+	if err := w.admin.Do(context.Background(), apiserver.Call{Verb: http.MethodDelete, Path: path}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -148,7 +149,7 @@ func (w *world) quota(pods int) {
 	w.plane.Apply(w.t, w.svc.Namespace, fmt.Sprintf("apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: full}\nspec: {hard: {pods: %d}}\n", pods))
 	w.await("the quota counts", func() bool {
 		var q core.ResourceQuota
-		return w.admin.get(w.t.Context(), w.asAdmin().corePath("resourcequotas/full"), &q) == nil && !q.Status.Used.Pods().IsZero()
+		return w.admin.Get(w.t.Context(), w.asAdmin().corePath("resourcequotas/full"), &q) == nil && !q.Status.Used.Pods().IsZero()
 	})
 }
 
@@ -156,7 +157,7 @@ func (w *world) quota(pods int) {
 func (w *world) untouched() {
 	w.t.Helper()
 	d := w.deployment("shop-stable")
-	if d.Generation != 1 || author(d.ObjectMeta, `"f:replicas"`) == Manager || replicas(d) != 2 {
+	if d.Generation != 1 || author(d.ObjectMeta, `"f:replicas"`) == apiserver.Manager || replicas(d) != 2 {
 		w.t.Errorf("the stable Deployment was touched: generation %d, %d replicas, by %s", d.Generation, replicas(d), author(d.ObjectMeta, `"f:replicas"`))
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/ledger"
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/release"
 )
@@ -108,11 +108,11 @@ func (s *service) nextTag(ctx context.Context) (string, error) {
 
 // records are what the ledger of the service has.
 func (s *service) records(ctx context.Context) ([]release.Record, error) {
-	ledger, err := k8s.OpenLedger(ctx, s.kube.rest, s.name, s.name)
+	log, err := ledger.Open(ctx, s.kube.rest, s.name, s.name)
 	if err != nil {
 		return nil, err
 	}
-	return ledger.Records(ctx)
+	return log.Records(ctx)
 }
 
 // judged reports whether the gate has stopped a version before.

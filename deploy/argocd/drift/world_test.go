@@ -23,7 +23,7 @@ import (
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/deploy/argocd/hook"
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/ledger"
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/config"
 	"github.com/sluice-cd/sluice/internal/release"
@@ -298,13 +298,13 @@ func (w *world) status(kind schema.GroupVersionResource, name string, status map
 // promote enters a release into the ledger; without an image it stays open.
 func (w *world) promote(version, image string) {
 	w.t.Helper()
-	ledger, err := k8s.OpenLedger(w.t.Context(), w.plane.Config, w.ns, "shop")
+	log, err := ledger.Open(w.t.Context(), w.plane.Config, w.ns, "shop")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	id, err := ledger.Start(w.t.Context(), release.Rollout{Name: "shop", Version: version, Image: image, Object: object, Started: time.Now()})
+	id, err := log.Start(w.t.Context(), release.Rollout{Name: "shop", Version: version, Image: image, Object: object, Started: time.Now()})
 	if err == nil && image != "" {
-		err = ledger.Finish(w.t.Context(), id, release.Result{Outcome: release.Promoted, Verdict: "pass", Ended: time.Now()})
+		err = log.Finish(w.t.Context(), id, release.Result{Outcome: release.Promoted, Verdict: "pass", Ended: time.Now()})
 	}
 	if err != nil {
 		w.t.Fatal(err)

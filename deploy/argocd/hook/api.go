@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // The kinds of objects that hooks read or write themselves; the service's own
@@ -33,7 +33,7 @@ const patience = 20 * time.Second
 // away, busy or coming up, until the context ends or patience does.
 type api struct {
 	dynamic.Interface
-	outage k8s.Outage
+	outage apiserver.Outage
 }
 
 func newAPI(cfg *rest.Config) (*api, error) {
@@ -95,7 +95,7 @@ func (a *api) create(ctx context.Context, o object, typed any) error {
 		return err
 	}
 	return a.patiently(ctx, "creating "+o.String(), func(ctx context.Context) error {
-		_, err := a.Resource(o.kind).Namespace(o.namespace).Create(ctx, u, metav1.CreateOptions{FieldManager: k8s.Manager})
+		_, err := a.Resource(o.kind).Namespace(o.namespace).Create(ctx, u, metav1.CreateOptions{FieldManager: apiserver.Manager})
 		return err
 	})
 }
@@ -108,7 +108,7 @@ func (a *api) update(ctx context.Context, o object, typed any) error {
 		return err
 	}
 	return a.patiently(ctx, "writing "+o.String(), func(ctx context.Context) error {
-		_, err := a.Resource(o.kind).Namespace(o.namespace).Update(ctx, u, metav1.UpdateOptions{FieldManager: k8s.Manager})
+		_, err := a.Resource(o.kind).Namespace(o.namespace).Update(ctx, u, metav1.UpdateOptions{FieldManager: apiserver.Manager})
 		return err
 	})
 }
@@ -120,7 +120,7 @@ func (a *api) merge(ctx context.Context, o object, patch any) error {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
 	return a.patiently(ctx, "patching "+o.String(), func(ctx context.Context) error {
-		_, err := a.Resource(o.kind).Namespace(o.namespace).Patch(ctx, o.name, types.MergePatchType, raw, metav1.PatchOptions{FieldManager: k8s.Manager})
+		_, err := a.Resource(o.kind).Namespace(o.namespace).Patch(ctx, o.name, types.MergePatchType, raw, metav1.PatchOptions{FieldManager: apiserver.Manager})
 		return err
 	})
 }
@@ -141,7 +141,7 @@ func unstruct(typed any) (*unstructured.Unstructured, error) {
 func (a *api) patiently(ctx context.Context, doing string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := k8s.Patiently(ctx, &a.outage, try)
+	err := apiserver.Patiently(ctx, &a.outage, try)
 	if err == nil {
 		return nil
 	}

@@ -13,7 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -153,7 +153,7 @@ func (h *hook) event(ctx context.Context, v Verdict) error {
 		InvolvedObject: core.ObjectReference{APIVersion: "argoproj.io/v1alpha1", Kind: "Application", Namespace: h.AppNamespace, Name: h.App},
 		Reason:         v.eventReason(), Message: cut(v.Sentence(), 1000), Type: core.EventTypeNormal,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
-		Source: core.EventSource{Component: k8s.Manager}, ReportingController: "sluice.dev/hook", ReportingInstance: h.Holder,
+		Source: core.EventSource{Component: apiserver.Manager}, ReportingController: "sluice.dev/hook", ReportingInstance: h.Holder,
 	}
 	if h.app.Application != nil {
 		e.InvolvedObject.UID = h.app.UID

@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-cd/sluice/deploy/canary"
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/verdict"
 )
@@ -39,7 +39,7 @@ func (h *hook) verdictObject() object {
 }
 
 func (h *hook) labels() map[string]string {
-	return map[string]string{"app.kubernetes.io/managed-by": k8s.Manager, "app.kubernetes.io/part-of": h.service()}
+	return map[string]string{"app.kubernetes.io/managed-by": apiserver.Manager, "app.kubernetes.io/part-of": h.service()}
 }
 
 // found reads the verdict that an earlier hook left for this very release; nil if

@@ -8,9 +8,9 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/ledger"
 	"github.com/sluice-cd/sluice/internal/etcd"
-	"github.com/sluice-cd/sluice/internal/etcd/ledger"
+	etcdledger "github.com/sluice-cd/sluice/internal/etcd/ledger"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -18,7 +18,7 @@ import (
 // or in the ConfigMap NAME-ledger. It has been read once when there is no error.
 func (s Settings) Ledger(ctx context.Context, cfg *rest.Config) (release.Log, error) {
 	if len(s.Config.Deploy.Kubernetes.Ledger.Etcd) == 0 {
-		l, err := k8s.OpenLedger(ctx, cfg, s.namespace(), s.service())
+		l, err := ledger.Open(ctx, cfg, s.namespace(), s.service())
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +48,7 @@ func (s Settings) etcdLedger() (*release.Shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ledger.Open(client, s.namespace()+"."+s.service())
+	return etcdledger.Open(client, s.namespace()+"."+s.service())
 }
 
 // etcdFiles are those of the Secret, as far as it has them.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/admit"
 )
 
@@ -63,7 +63,7 @@ func beHook(name string) int {
 		fmt.Println(err)
 		return exitUsage
 	}
-	cfg, err := k8s.Connect(os.Getenv("TEST_KUBECONFIG"))
+	cfg, err := apiserver.Connect(os.Getenv("TEST_KUBECONFIG"))
 	if err != nil {
 		fmt.Println(err)
 		return exitUsage

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-cd/sluice/deploy/argocd/origin"
 	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/gitops"
 	"github.com/sluice-cd/sluice/internal/release"
@@ -97,7 +98,7 @@ func (h *hook) serves(records []release.Record, first bool) string {
 func (h *hook) unfit(records []release.Record, err error) string {
 	var (
 		none    *k8s.NoEndpointsError
-		foreign *k8s.ForeignError
+		foreign *apiserver.ForeignError
 		shape   *k8s.UnfitError
 		weights *k8s.WeightsError
 		absent  *k8s.AbsentError

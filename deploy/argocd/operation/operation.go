@@ -25,7 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/hook"
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // Request says what to sync.
@@ -116,7 +116,7 @@ type follower struct {
 	said    map[string]bool
 	message string // of Argo CD, last
 	newest  string // commit that the Application asks for
-	outage  k8s.Outage
+	outage  apiserver.Outage
 }
 
 func (f *follower) run(ctx context.Context) (Result, error) {
@@ -183,7 +183,7 @@ func (f *follower) wanted(app *v1alpha1.Application) string {
 // read reads the Application, patiently: an API server that restarts is no end.
 func (f *follower) read(ctx context.Context) (*v1alpha1.Application, error) {
 	var u *unstructured.Unstructured
-	err := k8s.Patiently(ctx, &f.outage, func(ctx context.Context) (err error) {
+	err := apiserver.Patiently(ctx, &f.outage, func(ctx context.Context) (err error) {
 		if u, err = f.api.Get(ctx, f.App, metav1.GetOptions{}); err != nil && f.outage.Passing(err) {
 			f.say("the API server does not answer: " + err.Error())
 		}
@@ -212,7 +212,7 @@ func busy(app *v1alpha1.Application) bool {
 // was faster.
 func (f *follower) ask(ctx context.Context, app *v1alpha1.Application) (bool, error) {
 	sync := v1alpha1.SyncOperation{Revision: f.revision(), SyncStrategy: &v1alpha1.SyncStrategy{Hook: &v1alpha1.SyncStrategyHook{}}}
-	op := v1alpha1.Operation{Sync: &sync, InitiatedBy: v1alpha1.OperationInitiator{Username: k8s.Manager}}
+	op := v1alpha1.Operation{Sync: &sync, InitiatedBy: v1alpha1.OperationInitiator{Username: apiserver.Manager}}
 	if p := app.Spec.SyncPolicy; p != nil {
 		sync.SyncOptions = p.SyncOptions
 		sync.Prune = p.Automated != nil && p.Automated.Prune
@@ -228,7 +228,7 @@ func (f *follower) ask(ctx context.Context, app *v1alpha1.Application) (bool, er
 	if err != nil {
 		return false, fmt.Errorf("encoding an operation: %w", err)
 	}
-	options := metav1.PatchOptions{FieldManager: k8s.Manager}
+	options := metav1.PatchOptions{FieldManager: apiserver.Manager}
 	if f.DryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 )
 
 // refresh lets Argo CD look at git, and notes the commit that the Application asks
@@ -25,8 +25,8 @@ func (f *follower) refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encoding a refresh: %w", err)
 	}
-	err = k8s.Patiently(ctx, &f.outage, func(ctx context.Context) error {
-		_, err := f.api.Patch(ctx, f.App, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: k8s.Manager})
+	err = apiserver.Patiently(ctx, &f.outage, func(ctx context.Context) error {
+		_, err := f.api.Patch(ctx, f.App, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: apiserver.Manager})
 		return err
 	})
 	if err != nil {

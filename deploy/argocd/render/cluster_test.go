@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/cluster"
 )
 
@@ -249,14 +250,14 @@ func checkRights(t *testing.T, plane *cluster.Plane) {
 	for _, p := range needed("httproute") {
 		expect(t, client, "shop", p, true)
 	}
-	application := k8s.Permission{Verb: "patch", Group: "argoproj.io", Resource: "applications", Name: "shop"}
+	application := apiserver.Permission{Verb: "patch", Group: "argoproj.io", Resource: "applications", Name: "shop"}
 	expect(t, client, "argocd", application, true)
-	expect(t, client, "argocd", k8s.Permission{Verb: "create", Resource: "events"}, true)
-	expect(t, client, "sluice-system", k8s.Permission{Verb: "list", Resource: "pods"}, true)
+	expect(t, client, "argocd", apiserver.Permission{Verb: "create", Resource: "events"}, true)
+	expect(t, client, "sluice-system", apiserver.Permission{Verb: "list", Resource: "pods"}, true)
 
 	application.Name = "other"
 	expect(t, client, "argocd", application, false)
-	for namespace, list := range map[string][]k8s.Permission{
+	for namespace, list := range map[string][]apiserver.Permission{
 		"shop": {
 			{Verb: "patch", Group: "apps", Resource: "deployments", Name: "shop-stable"},
 			{Verb: "patch", Group: "apps", Resource: "deployments", Subresource: "scale", Name: "shop-stable"},
@@ -278,9 +279,9 @@ func checkRights(t *testing.T, plane *cluster.Plane) {
 }
 
 // needed is what hooks do in the namespace of the service of a sample.
-func needed(sample string) []k8s.Permission {
+func needed(sample string) []apiserver.Permission {
 	return append(
-		(k8s.Service{Name: "shop", Namespace: "shop", Route: sample == "httproute"}).Permissions(), []k8s.Permission{
+		(k8s.Service{Name: "shop", Namespace: "shop", Route: sample == "httproute"}).Permissions(), []apiserver.Permission{
 			{Verb: "get", Resource: "configmaps", Name: "shop-ledger"},
 			{Verb: "patch", Resource: "configmaps", Name: "shop-ledger"},
 			{Verb: "get", Resource: "configmaps", Name: "shop-verdict"},
@@ -316,7 +317,7 @@ func TestTheHooksGetWhatTheyNeed(t *testing.T) {
 				}
 				for _, verb := range rule.Verbs {
 					for _, object := range rule.ResourceNames {
-						granted = append(granted, k8s.Permission{Verb: verb, Group: rule.APIGroups[0], Resource: resource, Subresource: sub, Name: object}.String())
+						granted = append(granted, apiserver.Permission{Verb: verb, Group: rule.APIGroups[0], Resource: resource, Subresource: sub, Name: object}.String())
 					}
 				}
 			}
@@ -336,7 +337,7 @@ func TestTheHooksGetWhatTheyNeed(t *testing.T) {
 
 // expect waits until a permission is as it should be: the API server learns of
 // new roles a moment after they were written.
-func expect(t *testing.T, client dynamic.Interface, namespace string, p k8s.Permission, want bool) {
+func expect(t *testing.T, client dynamic.Interface, namespace string, p apiserver.Permission, want bool) {
 	t.Helper()
 	review := authorization.SubjectAccessReview{Spec: authorization.SubjectAccessReviewSpec{
 		User: "system:serviceaccount:shop:shop-sluice", Groups: []string{"system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"},

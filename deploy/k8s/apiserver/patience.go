@@ -1,4 +1,4 @@
-package k8s
+package apiserver
 
 import (
 	"context"
@@ -26,7 +26,7 @@ const comingUp = 10 * time.Second
 func Patiently(ctx context.Context, o *Outage, try func(context.Context) error) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		ctx, cancel = context.WithTimeout(ctx, Patience)
 		defer cancel()
 	}
 	var last error // what the API server said, which tells more than a deadline
@@ -41,12 +41,15 @@ func Patiently(ctx context.Context, o *Outage, try func(context.Context) error) 
 		if !o.Passing(err) {
 			return err
 		}
-		if why := wait(ctx, pause); why != nil {
-			if errors.Is(last, ctx.Err()) {
-				return last
-			}
-			return fmt.Errorf("%w (%w)", last, why)
+		select {
+		case <-time.After(pause):
+			continue
+		case <-ctx.Done():
 		}
+		if errors.Is(last, ctx.Err()) {
+			return last
+		}
+		return fmt.Errorf("%w (%w)", last, context.Cause(ctx))
 	}
 }
 

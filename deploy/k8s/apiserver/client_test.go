@@ -1,4 +1,4 @@
-package k8s
+package apiserver
 
 import (
 	"errors"
@@ -18,13 +18,13 @@ func TestAnAnswerThatIsTooLongIsNotTakenForAll(t *testing.T) {
 			tries++
 			_, _ = w.Write([]byte(`{"kind":"PodList"}` + strings.Repeat(" ", size-len(`{"kind":"PodList"}`))))
 		}))
-		a, err := newAPI(&rest.Config{Host: s.URL})
+		c, err := New(&rest.Config{Host: s.URL})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.most = 1000
+		c.most = 1000
 		var pods core.PodList
-		err = a.get(t.Context(), "/api/v1/pods", &pods)
+		err = c.Get(t.Context(), "/api/v1/pods", &pods)
 		var long *tooLongError
 		if ok != (err == nil) || !ok && (!errors.As(err, &long) || tries != 1) {
 			t.Errorf("%d bytes, %d tries: %v", size, tries, err)

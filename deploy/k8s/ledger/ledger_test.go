@@ -1,15 +1,9 @@
-package k8s
+package ledger
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/testenv"
@@ -29,17 +24,17 @@ import (
 type ledgers struct {
 	t    *testing.T
 	cfg  *rest.Config
-	api  *api
+	api  *apiserver.Client
 	name string
 }
 
 func newLedgers(t *testing.T, p *cluster.Plane) *ledgers {
 	t.Helper()
-	a, err := newAPI(p.Config)
+	a, err := apiserver.New(p.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.close)
+	t.Cleanup(a.Close)
 	l := &ledgers{t, p.Config, a, fmt.Sprintf("ledger-%d", time.Now().UnixNano())}
 	l.create("/api/v1/namespaces", corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: l.name}})
 	return l
@@ -47,7 +42,7 @@ func newLedgers(t *testing.T, p *cluster.Plane) *ledgers {
 
 func (l *ledgers) create(path string, object any) {
 	l.t.Helper()
-	if err := l.api.create(l.t.Context(), path, object, nil); err != nil {
+	if err := l.api.Create(l.t.Context(), path, object, nil); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -57,7 +52,7 @@ func (l *ledgers) path() string { return "/api/v1/namespaces/" + l.name + "/conf
 // stored is the ConfigMap as it is.
 func (l *ledgers) stored() (m corev1.ConfigMap) {
 	l.t.Helper()
-	if err := l.api.get(l.t.Context(), l.path()+"/shop-ledger", &m); err != nil {
+	if err := l.api.Get(l.t.Context(), l.path()+"/shop-ledger", &m); err != nil {
 		l.t.Fatal(err)
 	}
 	return m
@@ -66,7 +61,7 @@ func (l *ledgers) stored() (m corev1.ConfigMap) {
 // patch changes it as anybody could.
 func (l *ledgers) patch(body string) {
 	l.t.Helper()
-	err := l.api.do(l.t.Context(), call{verb: http.MethodPatch, path: l.path() + "/shop-ledger", kind: "application/merge-patch+json", body: []byte(body)})
+	err := l.api.Do(l.t.Context(), apiserver.Call{Verb: http.MethodPatch, Path: l.path() + "/shop-ledger", Kind: "application/merge-patch+json", Body: []byte(body)})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -74,7 +69,7 @@ func (l *ledgers) patch(body string) {
 
 func (l *ledgers) open() *release.Shared {
 	l.t.Helper()
-	log, err := OpenLedger(l.t.Context(), l.cfg, l.name, "shop")
+	log, err := Open(l.t.Context(), l.cfg, l.name, "shop")
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -82,11 +77,11 @@ func (l *ledgers) open() *release.Shared {
 	return log
 }
 
-func ledgerRollout(operator string) release.Rollout {
+func rollout(operator string) release.Rollout {
 	return release.Rollout{Name: "shop", Version: "1.0.0", Operator: operator, Started: time.Now()}
 }
 
-func ledgerEnd() release.Result {
+func promoted() release.Result {
 	return release.Result{Outcome: release.Promoted, Verdict: "pass", Ended: time.Now()}
 }
 
@@ -96,19 +91,19 @@ func TestLedgerInAConfigMap(t *testing.T) {
 	if records, err := log.Records(t.Context()); err != nil || len(records) != 0 {
 		t.Fatal(records, err)
 	}
-	if err := l.api.get(t.Context(), l.path()+"/shop-ledger", nil); err == nil {
+	if err := l.api.Get(t.Context(), l.path()+"/shop-ledger", nil); err == nil {
 		t.Error("reading has made it")
 	}
-	id, err := log.Start(t.Context(), ledgerRollout(""))
+	id, err := log.Start(t.Context(), rollout(""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var running *release.RunningError
-	if _, err := other.Start(t.Context(), ledgerRollout("")); !errors.As(err, &running) {
+	if _, err := other.Start(t.Context(), rollout("")); !errors.As(err, &running) {
 		t.Errorf("a second rollout: %v", err)
 	}
 	l.patch(`{"metadata":{"annotations":{"example.com/mine":"yes"}}}`)
-	if err := other.Finish(t.Context(), id, ledgerEnd()); err != nil {
+	if err := other.Finish(t.Context(), id, promoted()); err != nil {
 		t.Fatal(err)
 	}
 	records, err := log.Records(t.Context())
@@ -131,8 +126,8 @@ func TestLedgerInAConfigMap(t *testing.T) {
 func TestLedgerOfSomebodyElse(t *testing.T) {
 	l := newLedgers(t, controlPlane(t))
 	l.create(l.path(), corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "shop-ledger"}, Data: map[string]string{"a": "b"}})
-	var foreign *ForeignError
-	if _, err := OpenLedger(t.Context(), l.cfg, l.name, "shop"); !errors.As(err, &foreign) || !strings.Contains(foreign.Hint(), "sluice.dev/ledger=shop") {
+	var foreign *apiserver.ForeignError
+	if _, err := Open(t.Context(), l.cfg, l.name, "shop"); !errors.As(err, &foreign) || !strings.Contains(foreign.Hint(), "sluice.dev/ledger=shop") {
 		t.Errorf("got %v", err)
 	}
 	if m := l.stored(); len(m.Data) != 1 || m.Data["a"] != "b" {
@@ -143,21 +138,21 @@ func TestLedgerOfSomebodyElse(t *testing.T) {
 func TestLedgerDamaged(t *testing.T) {
 	l := newLedgers(t, controlPlane(t))
 	log := l.open()
-	id, err := log.Start(t.Context(), ledgerRollout(""))
+	id, err := log.Start(t.Context(), rollout(""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := l.stored()
-	damaged := strings.Replace(m.Data[ledgerKey], "1.0.0", "1.0.1", 1)
-	l.patch(fmt.Sprintf(`{"data":{%q:%q}}`, ledgerKey, damaged))
-	_, opened := OpenLedger(t.Context(), l.cfg, l.name, "shop")
-	for what, err := range map[string]error{"ending": log.Finish(t.Context(), id, ledgerEnd()), "opening": opened} {
+	damaged := strings.Replace(m.Data[key], "1.0.0", "1.0.1", 1)
+	l.patch(fmt.Sprintf(`{"data":{%q:%q}}`, key, damaged))
+	_, opened := Open(t.Context(), l.cfg, l.name, "shop")
+	for what, err := range map[string]error{"ending": log.Finish(t.Context(), id, promoted()), "opening": opened} {
 		var corrupt *release.CorruptError
 		if !errors.As(err, &corrupt) || corrupt.Line != 1 || !strings.Contains(corrupt.Path, l.name+"/shop-ledger") {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
-	if l.stored().Data[ledgerKey] != damaged {
+	if l.stored().Data[key] != damaged {
 		t.Error("damage was repaired")
 	}
 }
@@ -179,15 +174,15 @@ func TestLedgerPermissions(t *testing.T) {
 		})
 	}
 	try := func() error {
-		log, err := OpenLedger(t.Context(), cfg, l.name, "shop")
+		log, err := Open(t.Context(), cfg, l.name, "shop")
 		if err != nil {
 			return err
 		}
-		id, err := log.Start(t.Context(), ledgerRollout(""))
+		id, err := log.Start(t.Context(), rollout(""))
 		if err != nil {
 			return err
 		}
-		return log.Finish(t.Context(), id, ledgerEnd())
+		return log.Finish(t.Context(), id, promoted())
 	}
 	for n, step := range []struct {
 		want string
@@ -198,7 +193,7 @@ func TestLedgerPermissions(t *testing.T) {
 	} {
 		// What was allowed the API server learns a little later.
 		for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-			var denied *ForbiddenError
+			var denied *apiserver.ForbiddenError
 			err := try()
 			if errors.As(err, &denied) && strings.HasSuffix(denied.Error(), step.want) {
 				break
@@ -225,8 +220,8 @@ func TestLedgerFull(t *testing.T) {
 	log := l.open()
 	long := strings.Repeat("é", 30<<10)
 	for i := range 22 {
-		id, err := log.Start(t.Context(), ledgerRollout(""))
-		end := ledgerEnd()
+		id, err := log.Start(t.Context(), rollout(""))
+		end := promoted()
 		end.Outcome, end.Verdict, end.Trigger, end.Reason = release.RolledBack, "fail", release.SLO, long
 		if err == nil {
 			err = log.Finish(t.Context(), id, end)
@@ -236,7 +231,7 @@ func TestLedgerFull(t *testing.T) {
 		}
 	}
 	sum, err := log.Verify(t.Context())
-	size := len(l.stored().Data[ledgerKey])
+	size := len(l.stored().Data[key])
 	if err != nil || sum.Cut == 0 || size > 900_000 || size < 500_000 {
 		t.Errorf("%d bytes, %+v, %v", size, sum, err)
 	}
@@ -258,7 +253,7 @@ func (l *ledgers) away(p *cluster.Plane, n int) {
 	p.Stop()
 	log.Patience = time.Second
 	begin := time.Now()
-	_, err := log.Start(t.Context(), ledgerRollout(""))
+	_, err := log.Start(t.Context(), rollout(""))
 	var t1 interface{ Temporary() bool }
 	if !errors.As(err, &t1) || !t1.Temporary() || time.Since(begin) > 15*time.Second {
 		t.Errorf("after %v: %v", time.Since(begin), err)
@@ -272,150 +267,11 @@ func (l *ledgers) away(p *cluster.Plane, n int) {
 		}
 	})
 	defer back.Wait()
-	id, err := log.Start(t.Context(), ledgerRollout(""))
+	id, err := log.Start(t.Context(), rollout(""))
 	if err != nil || id != n+1 {
 		t.Fatalf("with an API server that comes back: %d, %v", id, err)
 	}
-	if err := log.Finish(t.Context(), id, ledgerEnd()); err != nil {
+	if err := log.Finish(t.Context(), id, promoted()); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestLedgerWriter is the process that TestLedgerKilled kills.
-func TestLedgerWriter(t *testing.T) {
-	kubeconfig, namespace := os.Getenv("TEST_LEDGER_KUBECONFIG"), os.Getenv("TEST_LEDGER_NAMESPACE")
-	if kubeconfig == "" {
-		return
-	}
-	cfg, err := Connect(kubeconfig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := 0; err == nil; n++ {
-		var log *release.Shared
-		if log, err = OpenLedger(t.Context(), cfg, namespace, "shop"); err != nil {
-			break
-		}
-		var id int
-		who := fmt.Sprintf("%d-%d", os.Getpid(), n)
-		if id, err = log.Start(t.Context(), ledgerRollout(who)); err != nil {
-			break
-		}
-		fmt.Println("ledger started", id, who)
-		if err = log.Finish(t.Context(), id, ledgerEnd()); err == nil {
-			fmt.Println("ledger finished", id, who)
-		}
-	}
-	fmt.Println("ledger error", err)
-}
-
-// TestLedgerKilled lets several processes write at once, kills them at random
-// moments and restarts the API server: what they said they had written is there,
-// once, and the chain is sound.
-func TestLedgerKilled(t *testing.T) {
-	p := cluster.ControlPlane(t)
-	for round := range testenv.Chaos(t, testenv.Kill, 1) {
-		t.Run(fmt.Sprint("seed ", round), func(t *testing.T) { killLedger(t, p, uint64(round)) })
-	}
-}
-
-func killLedger(t *testing.T, p *cluster.Plane, seed uint64) {
-	const kills = 10
-	l := newLedgers(t, p)
-	said := make(chan string, 1<<16)
-	var writers sync.WaitGroup
-	for w := range 4 {
-		random := rand.New(rand.NewPCG(uint64(w), 5+seed))
-		writers.Go(func() {
-			for range kills {
-				writeAndKill(t, p.Kubeconfig, l.name, time.Duration(random.IntN(400))*time.Millisecond, said)
-			}
-		})
-	}
-	time.Sleep(time.Second)
-	if err := p.Restart(context.Background()); err != nil {
-		t.Error(err)
-	}
-	writers.Wait()
-	close(said)
-	records, err := l.open().Records(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkSaid(t, records, said, 4*kills)
-}
-
-// checkSaid compares what writers said with what the ledger says.
-func checkSaid(t *testing.T, records []release.Record, said <-chan string, most int) {
-	t.Helper()
-	owner := map[string]int{}
-	open := 0
-	for _, r := range records {
-		if was := owner[r.Rollout.Operator]; was != 0 {
-			t.Errorf("rollouts %d and %d are the same one", was, r.ID)
-		}
-		owner[r.Rollout.Operator] = r.ID
-		if !r.Finished() {
-			open++
-		}
-	}
-	started, finished := 0, 0
-	for line := range said {
-		var word, who string
-		var id int
-		if _, err := fmt.Sscan(line, &word, &id, &who); err != nil {
-			t.Errorf("a writer said %q", line)
-			continue
-		}
-		if owner[who] != id {
-			t.Errorf("%s was told that its rollout is %d, the ledger says %d", who, id, owner[who])
-		}
-		switch word {
-		case "started":
-			started++
-		case "finished":
-			finished++
-			if id < 1 || id > len(records) || !records[id-1].Finished() {
-				t.Errorf("rollout %d has not ended, and %s was told that it has", id, who)
-			}
-		}
-	}
-	if open > most || started < most {
-		t.Errorf("%d started, %d ended, %d left open by %d kills", started, finished, open, most)
-	}
-	t.Logf("%d rollouts, %d reported as started, %d as ended, %d left open by %d kills", len(records), started, finished, open, most)
-}
-
-// writeAndKill starts a writer and kills it some time after its first word.
-func writeAndKill(t *testing.T, kubeconfig, namespace string, after time.Duration, said chan<- string) {
-	cmd := exec.Command(os.Args[0], "-test.run=^TestLedgerWriter$")
-	cmd.Env = append(os.Environ(), "TEST_LEDGER_KUBECONFIG="+kubeconfig, "TEST_LEDGER_NAMESPACE="+namespace)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	limit := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
-	defer limit.Stop()
-	armed := false
-	for in := bufio.NewScanner(out); in.Scan(); {
-		line, ours := strings.CutPrefix(in.Text(), "ledger ")
-		if !ours {
-			continue
-		}
-		if !armed {
-			armed = true
-			time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-		}
-		said <- line
-	}
-	_ = cmd.Wait()
-	if !armed {
-		t.Errorf("a writer never wrote: %s", errs.String())
 	}
 }
