@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/argoproj/argo-cd/v2/pkg/apis/application/v1alpha1"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/origin"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/gitops"
 )
 
@@ -42,7 +42,7 @@ func seen(app *v1alpha1.Application) *ArgoCD {
 		a.Revision = s.Sync.Revisions[0]
 	}
 	if op := s.OperationState; op != nil {
-		a.Phase, a.Message = string(op.Phase), line(op.Message)
+		a.Phase, a.Message = string(op.Phase), apiserver.OneLine(op.Message)
 		a.Operating = a.Operating || !op.Phase.Completed()
 	}
 	if s.ReconciledAt != nil {
@@ -58,7 +58,7 @@ func seen(app *v1alpha1.Application) *ArgoCD {
 	}
 	for _, t := range s.Conditions {
 		if t.IsError() || t.Type == v1alpha1.ApplicationConditionSharedResourceWarning {
-			a.Conditions = append(a.Conditions, Condition{string(t.Type), line(t.Message)})
+			a.Conditions = append(a.Conditions, Condition{string(t.Type), apiserver.OneLine(t.Message)})
 		}
 	}
 	return a
@@ -106,6 +106,3 @@ func resolve(ctx context.Context, repo gitops.Repo, target string) (*Git, error)
 	}
 	return &Git{Target: target, Name: fmt.Sprintf("%s %s", found.Kind, found.Name), Commit: found.Commit}, nil
 }
-
-// line makes one line of a message.
-func line(s string) string { return strings.Join(strings.Fields(s), " ") }

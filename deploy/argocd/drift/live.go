@@ -11,6 +11,7 @@ import (
 	core "k8s.io/api/core/v1"
 
 	"github.com/sluice-cd/sluice/deploy/k8s"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
@@ -38,17 +39,15 @@ func (r *Reader) deployment(ctx context.Context, c *collector, track string) *De
 	if !there {
 		return &Deployment{Absent: true}
 	}
-	found := &Deployment{Replicas: 1, Pods: int(d.Status.Replicas), Ready: int(min(d.Status.ReadyReplicas, d.Status.UpdatedReplicas))}
+	found := &Deployment{
+		Image: k8s.Image(&d, r.service()), Replicas: 1,
+		Pods: int(d.Status.Replicas), Ready: int(min(d.Status.ReadyReplicas, d.Status.UpdatedReplicas)),
+	}
 	if d.Spec.Replicas != nil {
 		found.Replicas = int(*d.Spec.Replicas)
 	}
 	if d.Status.ObservedGeneration < d.Generation {
 		found.Ready = 0 // its status is of what it was before
-	}
-	for _, container := range d.Spec.Template.Spec.Containers {
-		if container.Name == r.service() {
-			found.Image = container.Image
-		}
 	}
 	return found
 }
@@ -170,7 +169,7 @@ func ask(ctx context.Context, at k8s.Probe) Probe {
 	defer client.Close()
 	s, err := client.Snapshot(ctx)
 	if err != nil {
-		p.Silent = line(err.Error())
+		p.Silent = apiserver.OneLine(err.Error())
 		return p
 	}
 	p.Object, p.Mismatch = string(s.Loaded.Digest), s.Mismatch

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/hook"
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -131,7 +132,7 @@ var (
 // if the API server knows the kind.
 func (r *Reader) get(ctx context.Context, kind schema.GroupVersionResource, namespace, name string, into any) (bool, error) {
 	u, err := r.api.Resource(kind).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) && !unknownKind(err) {
+	if apierrors.IsNotFound(err) && !apiserver.UnknownKind(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -145,13 +146,6 @@ func (r *Reader) get(ctx context.Context, kind schema.GroupVersionResource, name
 		return false, fmt.Errorf("reading %s %s/%s: %w", kind.Resource, namespace, name, err)
 	}
 	return true, nil
-}
-
-// unknownKind tells a kind that the API server does not know from an object that
-// is not there.
-func unknownKind(err error) bool {
-	var status apierrors.APIStatus
-	return errors.As(err, &status) && (status.Status().Details == nil || status.Status().Details.Name == "")
 }
 
 // list reads the objects of a kind with these labels.

@@ -26,11 +26,8 @@ var (
 	pods         = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 )
 
-// patience is how long an API server may be away.
-const patience = 20 * time.Second
-
 // api reads and writes objects. Every call is repeated while the API server is
-// away, busy or coming up, until the context ends or patience does.
+// away, busy or coming up, until the context ends, or for apiserver.Patience.
 type api struct {
 	dynamic.Interface
 	outage apiserver.Outage
@@ -139,7 +136,7 @@ func unstruct(typed any) (*unstructured.Unstructured, error) {
 
 // patiently repeats what may succeed later.
 func (a *api) patiently(ctx context.Context, doing string, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, apiserver.Patience)
 	defer cancel()
 	err := apiserver.Patiently(ctx, &a.outage, try)
 	if err == nil {

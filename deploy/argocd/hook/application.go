@@ -96,7 +96,7 @@ func (a application) message() string {
 	if a.Application == nil || a.Status.OperationState == nil || a.Status.OperationState.Message == "" {
 		return "Argo CD does not say why"
 	}
-	return oneLine(a.Status.OperationState.Message)
+	return apiserver.OneLine(a.Status.OperationState.Message)
 }
 
 // good is the git revision of the last sync that succeeded, "" if none did.
@@ -151,7 +151,7 @@ func (h *hook) event(ctx context.Context, v Verdict) error {
 		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
 		ObjectMeta:     metav1.ObjectMeta{Namespace: h.AppNamespace, Name: h.App + "." + strconv.FormatInt(h.now().UnixNano(), 36)},
 		InvolvedObject: core.ObjectReference{APIVersion: "argoproj.io/v1alpha1", Kind: "Application", Namespace: h.AppNamespace, Name: h.App},
-		Reason:         v.eventReason(), Message: cut(v.Sentence(), 1000), Type: core.EventTypeNormal,
+		Reason:         v.eventReason(), Message: apiserver.Cut(v.Sentence(), 1000), Type: core.EventTypeNormal,
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		Source: core.EventSource{Component: apiserver.Manager}, ReportingController: "sluice.dev/hook", ReportingInstance: h.Holder,
 	}

@@ -30,7 +30,7 @@ func (h *hook) stableHas(ctx context.Context, image string) (bool, error) {
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil && same(imageOf(d, h.service()), image), err
+	return err == nil && same(k8s.Image(d, h.service()), image), err
 }
 
 // promoted reports whether the stable Deployment runs this image, and no pod of
@@ -44,7 +44,7 @@ func (h *hook) promoted(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if !same(imageOf(d, h.service()), h.Image) {
+	if !same(k8s.Image(d, h.service()), h.Image) {
 		return false, nil
 	}
 	want := int32(1)
@@ -86,7 +86,7 @@ func (h *hook) postsync(ctx context.Context) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	if image := imageOf(stable, h.service()); !same(image, h.Image) {
+	if image := k8s.Image(stable, h.service()); !same(image, h.Image) {
 		return Verdict{}, h.otherImage("stable", image)
 	}
 	v, err := h.found(ctx)

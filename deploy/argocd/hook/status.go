@@ -7,9 +7,9 @@ import (
 	"io"
 	"strings"
 
-	apps "k8s.io/api/apps/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/release"
 )
 
@@ -52,7 +52,7 @@ func Look(ctx context.Context, s Settings, cfg *rest.Config) (Status, error) {
 		if err != nil {
 			return st, err
 		}
-		into.Image, into.Pods, into.Ready = imageOf(d, h.service()), int(d.Status.Replicas), int(d.Status.ReadyReplicas)
+		into.Image, into.Pods, into.Ready = k8s.Image(d, h.service()), int(d.Status.Replicas), int(d.Status.ReadyReplicas)
 	}
 	if err := h.readApplication(ctx); err == nil {
 		st.Sync, st.Health = string(h.app.Status.Sync.Status), string(h.app.Status.Health.Status)
@@ -77,16 +77,6 @@ func Look(ctx context.Context, s Settings, cfg *rest.Config) (Status, error) {
 		st.Last = append(st.Last, records[i])
 	}
 	return st, nil
-}
-
-// imageOf is the image of the container that a Deployment is about.
-func imageOf(d *apps.Deployment, container string) string {
-	for _, c := range d.Spec.Template.Spec.Containers {
-		if c.Name == container {
-			return c.Image
-		}
-	}
-	return ""
 }
 
 // Text is the status for a person.

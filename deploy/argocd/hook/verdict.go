@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluice-cd/sluice/deploy/k8s/apiserver"
 	"github.com/sluice-cd/sluice/internal/gate"
 	"github.com/sluice-cd/sluice/internal/release"
 )
@@ -132,9 +133,9 @@ func (v Verdict) Sentence() string {
 	if v.Trigger != "" {
 		s += fmt.Sprintf(" (%s)", v.Trigger)
 	}
-	s += " at " + v.Hook + ": " + oneLine(v.Reason)
+	s += " at " + v.Hook + ": " + apiserver.OneLine(v.Reason)
 	if v.Hint != "" && v.failed() {
-		s += " — " + oneLine(v.Hint)
+		s += " — " + apiserver.OneLine(v.Hint)
 	}
 	if v.Reverted != "" {
 		s += "; " + v.Reverted
@@ -158,7 +159,7 @@ const mostTermination = 4096
 // termination is the message of a pod that ends: one line of JSON.
 func (v Verdict) termination() []byte {
 	for limit := 2000; ; limit /= 2 {
-		v.Reason, v.Hint = cut(v.Reason, limit), cut(v.Hint, limit/2)
+		v.Reason, v.Hint = apiserver.Cut(v.Reason, limit), apiserver.Cut(v.Hint, limit/2)
 		raw, err := json.Marshal(v)
 		if err != nil || len(raw) < mostTermination || limit < 100 {
 			return append(raw[:min(len(raw), mostTermination-1)], '\n')
@@ -196,10 +197,10 @@ func (h *hook) complete(v Verdict, err error) Verdict {
 		return v
 	}
 	v.cause = err
-	switch text := oneLine(err.Error()); {
+	switch text := apiserver.OneLine(err.Error()); {
 	case !v.stands():
 		v.Reason, v.Hint = err.Error(), hintOf(err)
-	case !strings.Contains(oneLine(v.Reverted), text):
+	case !strings.Contains(apiserver.OneLine(v.Reverted), text):
 		v.Reason += "; besides: " + text
 	}
 	return v
@@ -221,14 +222,4 @@ func (h *hook) tell(ctx context.Context, v Verdict) error {
 		errs = append(errs, h.target.Event(ctx, v.eventReason(), v.Sentence(), v.failed()))
 	}
 	return errors.Join(errs...)
-}
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-// cut shortens a text to a number of bytes.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
 }

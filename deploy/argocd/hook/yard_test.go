@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluice-cd/sluice/deploy/argocd/render"
+	"github.com/sluice-cd/sluice/deploy/k8s"
 	"github.com/sluice-cd/sluice/internal/cluster"
 	"github.com/sluice-cd/sluice/internal/release"
 	"github.com/sluice-cd/sluice/internal/testenv"
@@ -246,7 +247,7 @@ func (w *yard) atRest() {
 	if _, err := w.admin.get(w.t.Context(), object{deployments, w.s.namespace(), "shop-stable"}, &d); err != nil {
 		w.t.Fatal(err)
 	}
-	if got := imageOf(&d, "shop"); got != ref("1.0.0") {
+	if got := k8s.Image(&d, "shop"); got != ref("1.0.0") {
 		w.t.Errorf("the stable Deployment has %s", got)
 	}
 }

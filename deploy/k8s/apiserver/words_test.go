@@ -9,3 +9,9 @@ func TestCutKeepsTextValid(t *testing.T) {
 		}
 	}
 }
+
+func TestWordsOfOthersBecomeOneLine(t *testing.T) {
+	if got := OneLine(" exceeded quota:\n\tfull \n"); got != "exceeded quota: full" {
+		t.Errorf("got %q", got)
+	}
+}
