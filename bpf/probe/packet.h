@@ -7,6 +7,7 @@ struct segment {
 	__u32 len;
 	__u32 seq;
 	__u32 syn; /* it asks for a connection */
+	__u32 dice;
 };
 
 #define EXTENSIONS 4	   /* headers in front of TCP */
@@ -78,6 +79,7 @@ static __always_inline int parse(struct __sk_buff *skb, struct segment *s)
 	s->len = skb->len > s->off ? skb->len - s->off : 0;
 	s->syn = tcp->syn && !tcp->ack;
 	s->seq = bpf_ntohl(tcp->seq);
+	s->dice = tcp->seq ^ tcp->ack_seq;
 	return 0;
 }
 

@@ -22,6 +22,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
+#include "cost.h"
 #include "packet.h"
 #include "conn.h"
 #include "http1.h"
@@ -202,70 +203,78 @@ static __always_inline void receive(struct __sk_buff *skb, struct bpf_sock *sk,
 		settle(c, n);
 }
 
+/* arrives takes note of a segment for one of our sockets. */
+static __always_inline void arrives(struct __sk_buff *skb, struct bpf_sock *sk,
+				    struct segment *s)
+{
+	struct conn *c;
+
+	/* Data in the last packet of the handshake finds the listener here; see
+	 * connection. */
+	if (!s->len || sk->state == BPF_TCP_LISTEN)
+		return;
+	c = bpf_sk_storage_get(&conns, sk, 0, 0);
+	if (!c) {
+		if (!adopt(skb, sk, s))
+			return;
+		c = bpf_sk_storage_get(&conns, sk, 0, 0);
+		if (!c)
+			return;
+	}
+	if (c->in.kind >= FOREIGN || !enter(skb, c, s->seq))
+		return;
+	receive(skb, sk, c, s);
+	leave(c);
+}
+
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
-	struct conn *c;
+	__u64 began;
 
-	/* Data in the last packet of the handshake finds the listener here; see
-	 * connection. */
-	if (!sk || parse(skb, &s) || !s.len || sk->state == BPF_TCP_LISTEN)
+	if (!sk || parse(skb, &s))
 		return 1;
-	c = bpf_sk_storage_get(&conns, sk, 0, 0);
-	if (!c) {
-		if (!adopt(skb, sk, &s))
-			return 1;
-		c = bpf_sk_storage_get(&conns, sk, 0, 0);
-		if (!c)
-			return 1;
-	}
-	if (c->in.kind >= FOREIGN)
-		return 1;
-	if (!enter(skb, c, s.seq))
-		return 1;
-	receive(skb, sk, c, &s);
-	leave(c);
+	began = sample(s.dice);
+	arrives(skb, sk, &s);
+	spent(began);
 	return 1;
 }
 
-SEC("cgroup_skb/egress")
-int egress(struct __sk_buff *skb)
+/* departs takes note of a segment from one of our sockets. */
+static __always_inline void departs(struct __sk_buff *skb, struct bpf_sock *sk,
+				    struct segment *s)
 {
-	struct bpf_sock *sk = skb->sk;
-	struct segment s;
 	struct counts *n;
 	struct conn *c;
 	struct h2 *h;
 	__u32 hole;
 	__u64 now;
 
-	if (!sk || parse(skb, &s))
-		return 1;
-	if (!s.len) {
-		if (s.syn && measure_dials)
+	if (!s->len) {
+		if (s->syn && measure_dials)
 			dialing(skb, sk);
-		return 1;
+		return;
 	}
 	c = bpf_sk_storage_get(&conns, sk, 0, 0);
 	if (!c || c->in.kind >= FOREIGN)
-		return 1;
-	hole = c->out_seen ? s.seq - c->out_next : 0;
-	if (!fresh(&s, &c->out_next, &c->out_seen))
-		return 1;
+		return;
+	hole = c->out_seen ? s->seq - c->out_next : 0;
+	if (!fresh(s, &c->out_next, &c->out_seen))
+		return;
 	/* TCP has noted when it leaves (CLOCK_MONOTONIC). */
 	now = skb->tstamp;
 	if (!now)
 		now = bpf_ktime_get_ns();
-	c->bytes_out += s.len;
+	c->bytes_out += s->len;
 	c->segments += skb->gso_segs ? skb->gso_segs : 1;
 	if (c->in.kind == H2) {
 		h = bpf_sk_storage_get(&h2conns, sk, 0, 0);
 		if (h)
-			walk(skb, h, &s, (__s32)hole > 0 ? hole : 0, now, 1);
+			walk(skb, h, s, (__s32)hole > 0 ? hole : 0, now, 1);
 	} else {
-		answers(skb, c, &s, now);
+		answers(skb, c, s, now);
 	}
 	c->sent_ns = now;
 	if (c->segments) { /* it did not begin an answer */
@@ -273,6 +282,20 @@ int egress(struct __sk_buff *skb)
 		if (n)
 			flush(c, n);
 	}
+}
+
+SEC("cgroup_skb/egress")
+int egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct segment s;
+	__u64 began;
+
+	if (!sk || parse(skb, &s))
+		return 1;
+	began = sample(s.dice);
+	departs(skb, sk, &s);
+	spent(began);
 	return 1;
 }
 
@@ -333,15 +356,12 @@ static __always_inline void watch(struct bpf_sock_ops *ctx, int flags)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | flags);
 }
 
-SEC("sockops")
-int connection(struct bpf_sock_ops *ctx)
+/* event takes note of what happens to a connection. */
+static __always_inline void event(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
-	struct bpf_sock *sk = ctx->sk;
 	struct counts *n;
 	struct conn *c;
 
-	if (!sk)
-		return 1;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		watch(ctx, BPF_SOCK_OPS_RETRANS_CB_FLAG |
@@ -379,5 +399,18 @@ int connection(struct bpf_sock_ops *ctx)
 			undialed(c);
 		break;
 	}
+}
+
+SEC("sockops")
+int connection(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	__u64 began;
+
+	if (!sk)
+		return 1;
+	began = sample(bpf_get_prandom_u32());
+	event(ctx, sk);
+	spent(began);
 	return 1;
 }

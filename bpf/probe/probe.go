@@ -12,7 +12,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"sync"
 	"time"
@@ -23,7 +22,7 @@ import (
 )
 
 //go:generate go run ./buckets buckets.h
-//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -type workload -type counts probe probe.bpf.c
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Wextra -Werror -mcpu=v3 -I../include -I/usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -type workload -type counts -type cost probe probe.bpf.c
 
 // Object returns the compiled probe that comes with this package.
 func Object() []byte { return append([]byte(nil), _ProbeBytes...) }
@@ -33,7 +32,6 @@ type Options struct {
 	Workloads int    // how many workloads can be told apart; 0: 256
 	Outgoing  bool   // measure the connections that are opened, too
 	Pin       string // folder on a BPF file system in which the probe outlives this process; "": it does not
-	Stats     bool   // switch the kernel's run-time statistics on, for Cost; takes CAP_SYS_ADMIN
 }
 
 // Probe is a loaded probe. Its methods may be called from several goroutines,
@@ -43,14 +41,12 @@ type Probe struct {
 	coll   *ebpf.Collection // the programs, and the maps, which stay the same ones over swaps
 	reader *reader          // of those maps
 	pins   *bpf.Pins        // nil: nothing is pinned
-	stats  io.Closer        // nil: run-time statistics are off
 
 	mu        sync.Mutex // of what follows, and of the programs in coll
 	digest    bpf.Digest
 	staged    *bpf.Staged
 	watch     *bpf.Watch
 	since     time.Time
-	spent     Cost                 // of programs that were replaced
 	spec      *ebpf.CollectionSpec // until it is attached
 	inherited bool
 	discarded error
@@ -85,9 +81,6 @@ func Load(obj []byte, want bpf.Digest, opts Options) (_ *Probe, err error) {
 			err = errors.Join(err, p.Release())
 		}
 	}()
-	if err := p.enableStats(); err != nil {
-		return nil, err
-	}
 	if opts.Pin != "" {
 		if err := p.takeOver(); err != nil {
 			return nil, err
@@ -242,9 +235,6 @@ func (p *Probe) Release() error {
 	p.coll.Maps = nil
 	if p.pins != nil {
 		errs = append(errs, p.pins.Close())
-	}
-	if p.stats != nil {
-		errs = append(errs, p.stats.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -60,6 +60,12 @@ type probeConn struct {
 	Line [10]uint64
 }
 
+type probeCost struct {
+	_    structs.HostLayout
+	Runs uint64
+	Ns   uint64
+}
+
 type probeCounts struct {
 	_            structs.HostLayout
 	Ticket       uint32
@@ -273,6 +279,7 @@ type probeWorkload struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	probeMapConns        = "conns"
+	probeMapCosts        = "costs"
 	probeMapExemplars    = "exemplars"
 	probeMapFreeTickets  = "free_tickets"
 	probeMapH2conns      = "h2conns"
@@ -339,6 +346,7 @@ type probeProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type probeMapSpecs struct {
 	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	Costs       *ebpf.MapSpec `ebpf:"costs"`
 	Exemplars   *ebpf.MapSpec `ebpf:"exemplars"`
 	FreeTickets *ebpf.MapSpec `ebpf:"free_tickets"`
 	H2conns     *ebpf.MapSpec `ebpf:"h2conns"`
@@ -377,6 +385,7 @@ func (o *probeObjects) Close() error {
 // It can be passed to loadProbeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type probeMaps struct {
 	Conns       *ebpf.Map `ebpf:"conns"`
+	Costs       *ebpf.Map `ebpf:"costs"`
 	Exemplars   *ebpf.Map `ebpf:"exemplars"`
 	FreeTickets *ebpf.Map `ebpf:"free_tickets"`
 	H2conns     *ebpf.Map `ebpf:"h2conns"`
@@ -389,6 +398,7 @@ type probeMaps struct {
 func (m *probeMaps) Close() error {
 	return _ProbeClose(
 		m.Conns,
+		m.Costs,
 		m.Exemplars,
 		m.FreeTickets,
 		m.H2conns,

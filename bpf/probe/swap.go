@@ -45,7 +45,7 @@ func (s *Staged) Commit() error {
 	if err := p.watch.Replace(s.staged); err != nil {
 		return err
 	}
-	p.retire()
+	p.staged.Close()
 	p.staged, p.digest, s.staged = s.staged, s.digest, nil
 	p.coll.Programs = maps.Clone(p.staged.Programs)
 	return nil

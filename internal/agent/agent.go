@@ -124,7 +124,7 @@ func newAgent(cfg Config) *Agent {
 // load puts the object into the kernel and proves that it counts.
 func (a *Agent) load() (err error) {
 	begin := time.Now()
-	a.probe, err = probe.Load(a.current.Bytes, a.current.Digest(), probe.Options{Workloads: a.cfg.Workloads, Outgoing: true, Pin: a.cfg.Pin, Stats: true})
+	a.probe, err = probe.Load(a.current.Bytes, a.current.Digest(), probe.Options{Workloads: a.cfg.Workloads, Outgoing: true, Pin: a.cfg.Pin})
 	if err != nil {
 		return fmt.Errorf("loading the probe (%s): %w", a.current.Origin, err)
 	}
