@@ -48,8 +48,8 @@ var totals = []total{
 	{"sluice_probe_connections_desynced_total", "sluice.probe.connections.desynced", "{connection}", "Times that an HTTP/2 connection was lost track of.", func(s *wire.Status) float64 { return float64(s.Loss.Desynced) }},
 	{"sluice_probe_connections_older_total", "sluice.probe.connections.older", "{connection}", "Connections older than the probe that it cannot read.", func(s *wire.Status) float64 { return float64(s.Loss.Older) }},
 	{"sluice_probe_exemplars_dropped_total", "sluice.probe.exemplars.dropped", "{exemplar}", "Exemplars that nobody read in time.", func(s *wire.Status) float64 { return float64(s.Loss.Exemplars) }},
-	{"sluice_probe_runs_total", "sluice.probe.runs", "{run}", "Runs of the probe's programs.", func(s *wire.Status) float64 { return float64(s.Cost.Runs) }},
-	{"sluice_probe_cpu_seconds_total", "sluice.probe.cpu.time", "s", "Processor time of the probe's programs.", func(s *wire.Status) float64 { return s.Cost.Time.Seconds() }},
+	{"sluice_probe_runs_total", "sluice.probe.runs", "{run}", "Runs of the probe's programs, estimated from one in 64.", func(s *wire.Status) float64 { return float64(s.Cost.Runs) }},
+	{"sluice_probe_cpu_seconds_total", "sluice.probe.cpu.time", "s", "Processor time of the probe's programs, estimated from one run in 64.", func(s *wire.Status) float64 { return s.Cost.Time.Seconds() }},
 	{"sluice_probe_swaps_total", "sluice.probe.swaps", "{swap}", "eBPF objects that took the place of another one.", func(s *wire.Status) float64 { return float64(s.Swaps) }},
 }
 
