@@ -409,7 +409,7 @@ int connection(struct bpf_sock_ops *ctx)
 
 	if (!sk)
 		return 1;
-	began = sample(bpf_get_prandom_u32());
+	began = sample(ctx->snd_nxt ^ ctx->local_port ^ ctx->op);
 	event(ctx, sk);
 	spent(began);
 	return 1;
