@@ -153,7 +153,10 @@ static __always_inline struct stream *find(struct __sk_buff *skb, struct h2 *h,
 		search(skb, w == &h->out, want);
 	}
 	at = forget(w->place);
-	return at < STREAMS ? &h->streams[at] : 0;
+	if (at >= STREAMS)
+		return 0;
+	keep(at);
+	return &h->streams[at & (STREAMS - 1)];
 }
 
 /* Where the frames are not followed any more, until one is recognised. */
