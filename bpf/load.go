@@ -51,12 +51,12 @@ func (e *LoadError) Hint() string {
 		return "this kernel has no bpf system call, or a container's seccomp profile forbids it"
 	}
 	if strings.Contains(e.Err.Error(), "MEMLOCK") {
-		return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN); before Linux 5.11 also memory that may be locked: LimitMEMLOCK=infinity, or CAP_SYS_RESOURCE"
+		return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON); in a container a seccomp profile that allows bpf (some runtimes' do with CAP_SYS_ADMIN only); before Linux 5.11 also memory that may be locked: LimitMEMLOCK=infinity, or CAP_SYS_RESOURCE"
 	}
 	if len(e.Log) > 0 {
 		return "the verifier's whole log is printed with --verbose"
 	}
-	return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN); sluice doctor says what is missing"
+	return "loading eBPF needs root (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON); sluice doctor says what is missing"
 }
 
 // Load gives an object's maps and programs to the kernel, all or nothing. The

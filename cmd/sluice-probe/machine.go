@@ -40,14 +40,13 @@ func (e *privilegeError) Error() string {
 }
 
 func (e *privilegeError) Hint() string {
-	return "run it as root (sudo), or in a container with the capabilities BPF, NET_ADMIN, PERFMON and SYS_ADMIN; all but the first three are given up after the start"
+	return "run it as root (sudo), or in a container with the capabilities BPF, NET_ADMIN and PERFMON; all others are given up after the start"
 }
 
-// privileged looks for the capabilities that the start needs: those that are
-// kept, and CAP_SYS_ADMIN for switching the kernel's run-time statistics on.
+// privileged looks for the capabilities that the start needs; they are kept.
 func privileged() error {
 	var missing []confine.Capability
-	for _, c := range []confine.Capability{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN} {
+	for _, c := range []confine.Capability{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON} {
 		has, err := confine.Held(c)
 		if err != nil {
 			return err

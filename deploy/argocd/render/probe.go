@@ -47,10 +47,10 @@ func probe(s *service) (map[string][]byte, error) {
 	return files, err
 }
 
-const daemonComment = `Rights: eBPF (BPF, PERFMON, NET_ADMIN) and SYS_ADMIN, which the daemon gives up when it has
-attached; then it puts its own seccomp filter and Landlock rules on itself. With hostPID the
-processes that it names are those of the node; what is measured does not depend on it. Nodes
-older than Linux 5.11 need the capability SYS_RESOURCE as well.`
+const daemonComment = `Rights: eBPF (BPF, PERFMON, NET_ADMIN) and nothing else; when it has attached, the daemon puts
+its own seccomp filter and Landlock rules on itself. With hostPID the processes that it names
+are those of the node; what is measured does not depend on it. Nodes older than Linux 5.11
+need the capability SYS_RESOURCE as well.`
 
 func (s *service) probeMeta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: s.k.Probe.Namespace, Labels: map[string]string{
@@ -170,7 +170,7 @@ func (s *service) seccomp() *core.SeccompProfile {
 func probeConfined() *core.SecurityContext {
 	c := confined()
 	c.RunAsUser = ptr(int64(0)) // capabilities of a container are for root
-	c.Capabilities.Add = []core.Capability{"BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN"}
+	c.Capabilities.Add = []core.Capability{"BPF", "NET_ADMIN", "PERFMON"}
 	return c
 }
 

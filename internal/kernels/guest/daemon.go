@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -37,7 +39,7 @@ func daemon(ctx context.Context) (err error) {
 	}
 	defer s.stop()
 	var log bytes.Buffer
-	cmd := exec.CommandContext(ctx, daemonFile, "--cgroup", string(s.group), "--history", "none", "--listen", "unix:"+daemonSocket)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", limitVerb, daemonFile, "--cgroup", string(s.group), "--history", "none", "--listen", "unix:"+daemonSocket)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting the daemon: %w", err)
@@ -50,6 +52,21 @@ func daemon(ctx context.Context) (err error) {
 		return fmt.Errorf("%w; the daemon said:\n%s", err, log.String())
 	}
 	return unoccupied(string(s.group))
+}
+
+// limit becomes another program, which has the capabilities of the DaemonSet.
+func limit(args []string) error {
+	runtime.LockOSThread() // whose limits they are
+	has := []int{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_PERFMON, unix.CAP_SYS_RESOURCE}
+	for c := range unix.CAP_LAST_CAP + 1 {
+		if slices.Contains(has, c) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("giving up capability %d: %w", c, err)
+		}
+	}
+	return unix.Exec(args[0], args, os.Environ())
 }
 
 // watched waits for the daemon, sends requests and asks for them, before and

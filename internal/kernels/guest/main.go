@@ -39,6 +39,9 @@ func main() {
 	case verb == serveVerb:
 		fmt.Println(serve(os.Args[2:]))
 		os.Exit(1)
+	case verb == limitVerb:
+		fmt.Println(limit(os.Args[2:]))
+		os.Exit(1)
 	case os.Getpid() != 1:
 		fmt.Fprintln(os.Stderr, "guest: this is the init of a virtual machine; run the kernels command")
 		os.Exit(2)

@@ -7,11 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryVerb makes this program try everything, and serveVerb a service. By the
-// name of catName it is what sluice doctor starts to have a process.
+// tryVerb makes this program try everything, serveVerb a service, and limitVerb
+// another program with few capabilities. By the name of catName it is what
+// sluice doctor starts to have a process.
 const (
 	tryVerb   = "try"
 	serveVerb = "serve"
+	limitVerb = "limit"
 	catName   = "cat"
 )
 
