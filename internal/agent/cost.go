@@ -13,8 +13,8 @@ import (
 // collection of garbage to be one event among others.
 const costWindow = 10 * time.Second
 
-// meter measures what measuring costs: the programs by the kernel's run-time
-// statistics, the daemon by its processor time.
+// meter measures what measuring costs: the programs by what they measure of
+// themselves, the daemon by its processor time.
 type meter struct {
 	kernel probe.Cost
 	share  float64
