@@ -15,6 +15,7 @@ type MismatchError struct {
 	Program string // what it is about: a program,
 	Map     string // or a map, or neither
 	What    string // of it: attachedPrograms, for example
+	Pin     bool   // it is where it is pinned, and what runs is right
 	Want    string
 	Got     string
 }

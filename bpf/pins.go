@@ -25,6 +25,7 @@ type Pins struct {
 	links map[string]link.Link // taken over, not attached anew yet
 	group uint64               // of these links
 	files map[string]uint64    // inodes of what was pinned, by file name
+	amiss error                // why what is amiss could not be mended; nil: nobody has tried in vain
 }
 
 // Prefixes of the names of pins. What begins with them in the folder is ours.
@@ -82,7 +83,8 @@ func (p *Pins) pinMap(name string, m *ebpf.Map) error {
 }
 
 func (p *Pins) pinLink(program string, l link.Link) error {
-	if err := os.Remove(p.path(pinnedLink + program)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	_ = l.Unpin() // it would remember that it is pinned there
+	if err := p.remove(pinnedLink + program); err != nil {
 		return fmt.Errorf("removing the pinned link of program %s: %w", program, err)
 	}
 	if err := p.pin(pinnedLink+program, l); err != nil {
@@ -113,23 +115,72 @@ func (p *Pins) inode(name string) (uint64, error) {
 	return stat.Ino, err
 }
 
+// remove makes place for a pin.
+func (p *Pins) remove(name string) error {
+	if err := os.Remove(p.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// mend pins again what somebody has removed, or put something else in the place
+// of. What cannot be mended is told by check.
+func (p *Pins) mend(all []watchedMap, links map[string]link.Link) {
+	p.amiss = p.sameFolder()
+	if p.amiss != nil {
+		return
+	}
+	for _, m := range all {
+		if p.lost(pinnedMap + m.Name) {
+			p.amiss = errors.Join(p.amiss, p.remove(pinnedMap+m.Name), p.pinMap(m.Name, m.live))
+		}
+	}
+	for program, l := range links {
+		if p.lost(pinnedLink + program) {
+			p.amiss = errors.Join(p.amiss, p.pinLink(program, l))
+		}
+	}
+}
+
+// sameFolder makes the folder anew if it is gone, or another one.
+func (p *Pins) sameFolder() error {
+	if still(p.dir, p.lock) {
+		return nil
+	}
+	anew, err := OpenPins(p.dir)
+	if err != nil {
+		return err
+	}
+	_ = p.lock.Close()
+	p.lock = anew.lock
+	return nil
+}
+
+// lost reports whether what was pinned under a name is not there any more.
+func (p *Pins) lost(name string) bool {
+	want, pinned := p.files[name]
+	is, err := p.inode(name)
+	return pinned && (err != nil || is != want)
+}
+
 // check finds a pin that is gone, or another file.
 func (p *Pins) check() error {
 	if !still(p.dir, p.lock) {
-		return &MismatchError{What: "folder " + p.dir, Want: "the one that pins were made in", Got: "gone, or another one"}
+		return p.mismatch("folder "+p.dir, "the one that pins were made in", "gone, or another one")
 	}
 	for name, want := range p.files {
 		is, err := p.inode(name)
 		if err == nil && is == want {
 			continue
 		}
-		e := &MismatchError{What: "file " + p.path(name), Want: "the pin that was made", Got: "another one"}
+		got := "another one"
 		switch {
 		case errors.Is(err, unix.ENOENT):
-			e.Got = missing
+			got = missing
 		case err != nil:
 			return fmt.Errorf("looking at pin %s: %w", p.path(name), err)
 		}
+		e := p.mismatch("file "+p.path(name), "the pin that was made", got)
 		if program, ok := strings.CutPrefix(name, pinnedLink); ok {
 			e.Program = program
 		} else {
@@ -138,6 +189,13 @@ func (p *Pins) check() error {
 		return e
 	}
 	return nil
+}
+
+func (p *Pins) mismatch(what, want, got string) *MismatchError {
+	if p.amiss != nil {
+		got += fmt.Sprintf(" and not to be mended (%v)", p.amiss)
+	}
+	return &MismatchError{What: what, Want: want, Got: got, Pin: true}
 }
 
 // Since is when the first map of what is pinned was pinned, the zero time if

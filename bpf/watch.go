@@ -169,12 +169,15 @@ func (w *Watch) took(s *Staged) error {
 }
 
 // Replace puts staged programs in the place of those that are attached, each in
-// one step: no packet is missed. What somebody else has replaced or detached is
-// put right by it. After an error the old programs are in their places, as far
-// as the kernel lets them.
+// one step: no packet is missed. What somebody else has replaced, detached or
+// unpinned is put right by it. After an error the old programs are in their
+// places, as far as the kernel lets them.
 func (w *Watch) Replace(s *Staged) error {
 	if err := w.follow(); err != nil {
 		return err
+	}
+	if w.pins != nil {
+		w.pins.mend(w.maps, w.links())
 	}
 	for i, p := range w.order {
 		err := w.put(p, s.Programs[p.Name])
@@ -187,6 +190,17 @@ func (w *Watch) Replace(s *Staged) error {
 		return err
 	}
 	return w.took(s)
+}
+
+// links are those that there are, by program.
+func (w *Watch) links() map[string]link.Link {
+	list := map[string]link.Link{}
+	for _, p := range w.order {
+		if p.link != nil {
+			list[p.Name] = p.link
+		}
+	}
+	return list
 }
 
 // Programs returns what was loaded, by name.

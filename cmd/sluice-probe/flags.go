@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -80,8 +81,8 @@ func (p *percent) String() string { return strconv.FormatFloat(100*float64(*p), 
 func (p *percent) Set(s string) error {
 	number, ok := strings.CutSuffix(s, "%")
 	v, err := strconv.ParseFloat(number, 64)
-	if !ok || err != nil || !(v >= 0 && v <= 10_000) {
-		return errors.New("want a share of one core such as 5%, or 0% for no limit")
+	if !ok || err != nil || !(v >= 0 && v <= 100) {
+		return errors.New("want a share of one core such as 5%, 100% at most, or 0% for no limit")
 	}
 	*p = percent(v / 100)
 	return nil
@@ -193,6 +194,8 @@ func (o *options) check() error {
 		return usage("--probation %v, want no less than --interval", o.probation)
 	case o.otlp == "" && o.otlpCA != "":
 		return usage("--otlp-ca belongs to --otlp")
+	case o.otlp != "" && !isCollector(o.otlp):
+		return usage("--otlp %q, want http://HOST:4318 or https://HOST:4318: metrics are sent over HTTP, not gRPC", o.otlp)
 	case o.otlpInterval < time.Second:
 		return usage("--otlp-interval %v, want 1s or more", o.otlpInterval)
 	case o.socketGroup < 0:
@@ -205,6 +208,12 @@ func (o *options) check() error {
 		return usage("--keep needs a folder to keep the probe in: leave out --pin none")
 	}
 	return nil
+}
+
+// isCollector reports whether metrics can be sent to an address.
+func isCollector(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // want is the digest that --digest asks for.

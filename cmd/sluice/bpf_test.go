@@ -259,8 +259,16 @@ func TestBPFLoadsIntoAProbe(t *testing.T) {
 	wantStatus(t, 0, "bpf", "push", object, layout)
 
 	stdout, _ := wantStatus(t, 0, "bpf", "load", object, "--probe", p.target, "--dry-run")
-	if p.got.Object != nil || !strings.Contains(stdout, "would replace "+string(p.objects.Loaded.Digest)) {
-		t.Errorf("with --dry-run: %q", stdout)
+	says := "would replace " + string(p.objects.Loaded.Digest) + " by " + string(bpf.DigestOf(probe.Object())) + ": signature, rules and layout are right, and the probe's kernel has verified it\n"
+	if !p.got.DryRun || !bytes.Equal(p.got.Object, probe.Object()) || stdout != says {
+		t.Errorf("with --dry-run: %q, the probe was asked for one: %v", stdout, p.got.DryRun)
+	}
+	for _, force := range []bool{true, false} {
+		p.got = wire.SwapRequest{}
+		wantStatus(t, 0, "bpf", "load", object, "--probe", p.target, fmt.Sprint("--force=", force))
+		if p.got.Force != force || p.got.DryRun {
+			t.Errorf("the probe was asked with force=%v, dry run %v", p.got.Force, p.got.DryRun)
+		}
 	}
 	for name, args := range map[string][]string{
 		"a file":                  {object},
@@ -346,6 +354,17 @@ func TestBPFWithARealProbe(t *testing.T) {
 	if !strings.Contains(stdout, string(bpf.DigestOf(append(probe.Object(), 0)))+"  not known to be good") {
 		t.Error(stdout)
 	}
+	for _, again := range [][]string{{"load", another}, {"load", another, "--dry-run"}} {
+		_, stderr := wantStatus(t, 1, append(append([]string{"bpf"}, again...), "--probe", target)...)
+		if !strings.Contains(stderr, "was found bad: rolled back by hand\nsluice: hint: sluice bpf history says") {
+			t.Errorf("%v: %s", again, stderr)
+		}
+	}
+	stdout, _ = wantStatus(t, 0, "bpf", "load", another, "--force", "--dry-run", "--probe", target)
+	if !strings.HasPrefix(stdout, "would replace "+string(bpf.DigestOf(probe.Object()))+" by ") {
+		t.Error(stdout)
+	}
+	running(probe.Object())
 	wantStatus(t, 0, "bpf", "swap", string(bpf.DigestOf(append(probe.Object(), 0))), "--force", "--history", history, "--probe", target)
 	running(append(probe.Object(), 0))
 	strangers, _ := signedProbe(t, signed.stranger)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/objects"
 )
 
@@ -167,20 +165,16 @@ with a file. An object that a node found bad is refused without --force.`,
 				return err
 			}
 			defer history.Close()
-			force, err := cmd.Flags().GetBool("force")
-			if err != nil {
-				return err
-			}
-			object, err := fromHistory(cmd.Context(), history, args[0], force)
+			object, err := fromHistory(cmd.Context(), history, args[0], c.force)
 			if err != nil {
 				return err
 			}
 			return c.swap(cmd, object.Bytes, object.Bundle)
 		},
 	}
-	c.add(cmd, "say what would be replaced, and replace nothing")
+	c.add(cmd, "let the probe and its kernel verify the object, say what would be replaced, and replace nothing")
 	h.add(cmd, "where the history is: dir:PATH or etcd:URL[,URL]")
-	cmd.Flags().Bool("force", false, "take an object, too, that a node found bad")
+	c.addForce(cmd)
 	_ = cmd.MarkFlagRequired("history")
 	return cmd
 }
@@ -204,21 +198,10 @@ func fromHistory(ctx context.Context, history *objects.History, digest string, f
 		return objects.Object{}, fmt.Errorf("eBPF object %s: %d objects begin like this, write more of the digest", digest, len(found))
 	case found[0].Bundle == nil:
 		return objects.Object{}, &judged{fmt.Errorf("eBPF object %s is not signed in the history", found[0].Digest), 5, "sign it and use sluice bpf load"}
-	case bad(found[0]) && !force:
-		return objects.Object{}, &judged{errors.New("a node found eBPF object " + string(found[0].Digest) + " bad"), 1, "sluice bpf history says why; --force takes it all the same"}
 	}
-	return history.Get(ctx, bpf.Digest(found[0].Digest))
-}
-
-// bad reports whether somebody's last word on an object is that it is bad.
-func bad(e objects.Entry) bool {
-	if e.Good {
-		return false
+	if reason, bad := found[0].Bad(); bad && !force {
+		err := fmt.Errorf("a node found eBPF object %s bad: %s", found[0].Digest, reason)
+		return objects.Object{}, &judged{err, 1, "sluice bpf history says who and when; --force takes it all the same"}
 	}
-	for _, event := range e.Events {
-		if event.Kind == objects.Bad {
-			return true
-		}
-	}
-	return false
+	return history.Get(ctx, found[0].Digest)
 }

@@ -117,6 +117,11 @@ registry or an OCI layout directory (oci:DIR:TAG). The probe verifies the signat
 with its own key, lets the kernel verify the programs, and puts them in the place
 of the running ones, each in one step: no request is missed. Its counters stay.
 
+An object that was found bad (rolled back, by the probe or a person) is refused
+without --force, and so is any while the history of objects cannot be read or
+written: whether it is good or bad could not be recorded. With --dry-run the
+probe does all of this, too, but puts nothing in place and writes no history.
+
 An image is verified here, too, before it is sent; so is a file if a key or an
 identity is named.`,
 		Example: `  sluice bpf load probe.bpf.o
@@ -131,7 +136,8 @@ identity is named.`,
 			return c.swap(cmd, raw, signature)
 		},
 	}
-	c.add(cmd, "check the object and say what would be replaced, and replace nothing")
+	c.add(cmd, "let the probe and its kernel verify the object, say what would be replaced, and replace nothing")
+	c.addForce(cmd)
 	e.add(cmd)
 	cmd.Flags().StringVar(&bundle, "bundle", "", "file with the signature of a file (default: OBJECT.sigstore.json)")
 	cmd.Flags().BoolVar(&from.insecure, "insecure", false, "plain HTTP, for a registry on this machine")
@@ -169,14 +175,18 @@ func objectToLoad(ctx context.Context, arg, bundle string, from place, e evidenc
 // change is what commands share that change what a probe runs.
 type change struct {
 	options
-	probe  probeTarget
-	dryRun bool
+	probe         probeTarget
+	dryRun, force bool
 }
 
 func (c *change) add(cmd *cobra.Command, dryRun string) {
 	c.probe.add(cmd)
 	c.addFormat(cmd)
 	cmd.Flags().BoolVar(&c.dryRun, "dry-run", false, dryRun)
+}
+
+func (c *change) addForce(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.force, "force", false, "take an object, too, that was found bad, or of which that cannot be known or recorded")
 }
 
 // swap checks an object against the built-in rules and sends it.
@@ -193,17 +203,15 @@ func (c *change) swap(cmd *cobra.Command, raw, signature []byte) error {
 		return err
 	}
 	defer client.Close()
-	if c.dryRun {
-		objects, err := client.Objects(cmd.Context())
-		if err != nil {
-			return c.probe.explain(err)
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "would replace %s by %s\n", objects.Loaded.Digest, bpf.DigestOf(raw))
-		return nil
-	}
-	result, err := client.Swap(cmd.Context(), raw, signature)
+	result, err := client.SwapAs(cmd.Context(), wire.SwapRequest{
+		Object: raw, Bundle: signature, Digest: bpf.DigestOf(raw), Force: c.force, DryRun: c.dryRun,
+	})
 	if err != nil {
 		return c.probe.explain(err)
+	}
+	if c.dryRun && !asJSON {
+		fmt.Fprintf(cmd.OutOrStdout(), "would replace %s by %s: signature, rules and layout are right, and the probe's kernel has verified it\n", result.Previous, result.Digest)
+		return nil
 	}
 	return printSwap(cmd, result, asJSON)
 }

@@ -18,14 +18,14 @@ func TestBPFSaysWhichProbeItCannotReach(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "p.sock")
 	for _, tt := range []struct {
 		args    []string
-		changes bool // what the probe runs
+		changes bool // what the probe runs, or would
 	}{
 		{[]string{"list"}, false},
 		{[]string{"history"}, false},
 		{[]string{"rollback"}, true},
 		{[]string{"rollback", "--dry-run"}, false},
 		{[]string{"load", object}, true},
-		{[]string{"load", object, "--dry-run"}, false},
+		{[]string{"load", object, "--dry-run"}, true}, // the probe has to verify it
 	} {
 		says := func(target string, status int, text string) {
 			t.Helper()

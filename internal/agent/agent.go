@@ -75,14 +75,16 @@ type Agent struct {
 	cfg   Config
 	log   *slog.Logger
 	cost  meter
-	notes chan note
+	notes notes
+	known known
 
 	mu        sync.Mutex // the probe, and what follows
 	probe     *probe.Probe
 	current   Object
-	good      Object // the last that has counted well: what a repair puts in place
-	spare     spare  // the same, staged
-	trial     *trial // nil: current is good
+	good      Object                // the last that has counted well: what a repair puts in place
+	spare     spare                 // the same, staged
+	trial     *trial                // nil: current is good
+	bad       map[bpf.Digest]string // why objects were rolled back by this daemon
 	swaps     uint64
 	mismatch  mismatches
 	exemplars exemplars
@@ -118,11 +120,24 @@ func newAgent(cfg Config) *Agent {
 	cfg.Node = cmp.Or(cfg.Node, host)
 	cfg.Interval = cmp.Or(cfg.Interval, time.Second)
 	cfg.Probation = cmp.Or(cfg.Probation, time.Minute)
-	return &Agent{cfg: cfg, log: cfg.Log, current: cfg.Object, good: cfg.Object, notes: make(chan note, 64), gone: gone{}}
+	return &Agent{cfg: cfg, log: cfg.Log, current: cfg.Object, good: cfg.Object, bad: map[bpf.Digest]string{}, notes: newNotes(), gone: gone{}}
 }
 
-// load puts the object into the kernel and proves that it counts.
-func (a *Agent) load() (err error) {
+// load puts an object into the kernel: see resume.
+func (a *Agent) load() error {
+	if last := a.resume(); last != nil {
+		err := a.attach(*last)
+		if err == nil {
+			return nil
+		}
+		a.log.Warn("the object that was loaded last is not taken", "object", last.Digest(), "err", err)
+	}
+	return a.attach(a.cfg.Object)
+}
+
+// attach puts an object into the kernel and proves that it counts.
+func (a *Agent) attach(o Object) (err error) {
+	a.current, a.good = o, o
 	begin := time.Now()
 	a.probe, err = probe.Load(a.current.Bytes, a.current.Digest(), probe.Options{Workloads: a.cfg.Workloads, Outgoing: true, Pin: a.cfg.Pin})
 	if err != nil {
@@ -162,7 +177,10 @@ func (a *Agent) serve(ctx context.Context, listeners []*listener) error {
 	if _, err := a.Read(0); err != nil {
 		return err
 	}
-	a.note(storeObject(a.current), markLoaded(a.current), markGood(a.current, "self-test passed"))
+	a.note(storeObject(a.current), markLoaded(a.current))
+	if _, bad := a.bad[a.current.Digest()]; !bad { // a self-test does not see what it was rolled back for
+		a.praise(a.current, "self-test passed")
+	}
 	otlp, err := a.otlp(ctx)
 	if err != nil {
 		return err

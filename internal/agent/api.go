@@ -1,30 +1,24 @@
 package agent
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/pprof"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/bpf/probe"
 	"github.com/sluice-cd/sluice/internal/bundle"
-	"github.com/sluice-cd/sluice/internal/objects"
 	"github.com/sluice-cd/sluice/internal/wire"
 )
 
 // freshness is how old a snapshot may be that is told: a thousand readers cost
 // no more than ten a second.
 const freshness = 100 * time.Millisecond
-
-// historyLimit bounds asking for the history.
-const historyLimit = 5 * time.Second
 
 // handler serves the API. Health checks are for everybody, the rest for whom the
 // listener lets in, writing for whom Allow names.
@@ -118,34 +112,14 @@ func (a *Agent) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (a *Agent) objects(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	answer := wire.Objects{Loaded: a.probe.Loaded(), History: []wire.Object{}}
+	answer := wire.Objects{Loaded: a.probe.Loaded()}
 	a.mu.Unlock()
-	if a.cfg.History != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), historyLimit)
-		defer cancel()
-		list, err := a.cfg.History.List(ctx)
-		if err != nil {
-			wire.WriteError(w, http.StatusBadGateway, err)
-			return
-		}
-		for _, e := range slices.Backward(list) {
-			answer.History = append(answer.History, known(e))
-		}
+	var err error
+	if answer.History, err = a.history(r.Context()); err != nil {
+		wire.WriteError(w, http.StatusBadGateway, err)
+		return
 	}
 	writeJSON(w, http.StatusOK, answer)
-}
-
-func known(e objects.Entry) wire.Object {
-	o := wire.Object{Digest: e.Digest, Time: e.Time, Good: e.Good, Signed: len(e.Bundle) > 0}
-	for _, event := range e.Events {
-		switch event.Kind {
-		case objects.Bad:
-			o.Bad = event.Reason
-		case objects.Good:
-			o.Bad = ""
-		}
-	}
-	return o
 }
 
 func (a *Agent) postObject(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +130,7 @@ func (a *Agent) postObject(w http.ResponseWriter, r *http.Request) {
 		wire.WriteError(w, http.StatusBadRequest, fmt.Errorf(`reading the request, want {"object": base64, "bundle": base64, "digest": "sha256:…"}: %w`, err))
 		return
 	}
-	result, err := a.Swap(Object{Bytes: ask.Object, Bundle: ask.Bundle, Origin: "sent to the API"}, ask.Digest)
+	result, err := a.Swap(r.Context(), ask)
 	a.answer(w, result, err)
 }
 
@@ -179,10 +153,12 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, ErrNoKey), is[*bundle.VerifyError](err), is[*bpf.DigestError](err):
 		return http.StatusForbidden
-	case is[*probe.LayoutError](err), errors.Is(err, ErrNothingBefore):
+	case is[*probe.LayoutError](err), is[*BadError](err), errors.Is(err, ErrNothingBefore):
 		return http.StatusConflict
 	case is[*bpf.FormatError](err), is[*bpf.LoadError](err), is[*ViolationError](err):
 		return http.StatusUnprocessableEntity
+	case is[*HistoryError](err):
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
 }

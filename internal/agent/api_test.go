@@ -101,9 +101,10 @@ func TestADamagedHistoryIsToldAndMeasuringGoesOn(t *testing.T) {
 	if err := os.WriteFile(journal, []byte("not a line of a journal\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if status, _, text := l.fetch(http.MethodGet, wire.PathObjects, "", nil); status != http.StatusBadGateway || !strings.Contains(text, "journal, line 1") {
-		t.Errorf("the list says %d: %s", status, text)
-	}
+	l.eventually("the list to tell it", func() bool {
+		status, _, text := l.fetch(http.MethodGet, wire.PathObjects, "", nil)
+		return status == http.StatusBadGateway && strings.Contains(text, "journal, line 1")
+	})
 	if status, _, text := l.fetch(http.MethodPost, wire.PathRollback, "", nil); status != http.StatusInternalServerError || !strings.Contains(text, "journal, line 1") {
 		t.Errorf("rolling back says %d: %s", status, text)
 	}
@@ -114,8 +115,12 @@ func TestADamagedHistoryIsToldAndMeasuringGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := other(t)
-	if _, err := l.client.Swap(t.Context(), good, l.sign(good)); err != nil {
+	_, err := l.client.Swap(t.Context(), good, l.sign(good))
+	if answer := (*wire.Error)(nil); !errors.As(err, &answer) || answer.Status != http.StatusServiceUnavailable || !strings.Contains(answer.Hint(), "--force") {
 		t.Errorf("swapping: %v", err)
+	}
+	if _, err := l.client.SwapAs(t.Context(), wire.SwapRequest{Object: good, Bundle: l.sign(good), Digest: bpf.DigestOf(good), Force: true}); err != nil {
+		t.Errorf("swapping by force: %v", err)
 	}
 	l.eventually("a line in the log", func() bool { return strings.Contains(l.log.String(), "writing the history of objects") })
 	if s := l.snapshot(); s.Loaded.Digest != bpf.DigestOf(good) {

@@ -28,6 +28,12 @@ func (a *Agent) metrics() http.Handler {
 			Name: "sluice_probe_mismatches_total", Help: "Times that the kernel held something else than what was verified.",
 		}, func() float64 { return float64(a.mismatchCount()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sluice_probe_history_unwritten_events", Help: "Events that the history of objects has not taken yet: above 0 for long, its disk is full or its etcd is away.",
+		}, func() float64 { return float64(a.notes.unwritten.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sluice_probe_history_lost_events_total", Help: "Events that the history of objects will never have.",
+		}, func() float64 { return float64(a.notes.lost.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sluice_probe_ready", Help: "1 while what the probe tells can be relied on: attached, tested, fresh, and no mismatch.",
 		}, func() float64 {
 			if a.ready() != nil {

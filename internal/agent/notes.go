@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-cd/sluice/internal/objects"
@@ -11,8 +13,22 @@ import (
 // the measurement: an etcd that does not answer holds nothing up.
 type note func(context.Context, *objects.History) error
 
-// noteLimit bounds one write.
-const noteLimit = 10 * time.Second
+// noteLimit bounds one write, and noteAgain is how long one that failed waits.
+const (
+	noteLimit = 10 * time.Second
+	noteAgain = 5 * time.Second
+)
+
+// notes are those that are not written yet, in their order.
+type notes struct {
+	queue     chan note
+	unwritten *atomic.Int64
+	lost      *atomic.Uint64
+}
+
+func newNotes() notes {
+	return notes{queue: make(chan note, 64), unwritten: new(atomic.Int64), lost: new(atomic.Uint64)}
+}
 
 func storeObject(o Object) note {
 	return func(ctx context.Context, h *objects.History) error {
@@ -40,38 +56,74 @@ func (a *Agent) note(list ...note) {
 		return
 	}
 	for _, n := range list {
+		a.notes.unwritten.Add(1)
 		select {
-		case a.notes <- n:
+		case a.notes.queue <- n:
 		default:
-			a.log.Warn("the history of objects is behind: an event is lost")
+			a.lose(errors.New("the history of objects is behind"))
 		}
 	}
 }
 
-// writeNotes writes notes in their order, and those that are left when the
-// context ends.
+// writeNotes writes notes in their order, each until it is written, and those
+// that are left when the context ends once.
 func (a *Agent) writeNotes(ctx context.Context) {
-	write := func(ctx context.Context, n note) {
-		ctx, cancel := context.WithTimeout(ctx, noteLimit)
-		defer cancel()
-		if err := n(ctx, a.cfg.History); err != nil {
-			a.log.Warn("writing the history of objects", "err", err)
-		}
-	}
 	for {
 		select {
-		case n := <-a.notes:
-			write(context.WithoutCancel(ctx), n)
+		case n := <-a.notes.queue:
+			a.write(ctx, n)
 			continue
 		case <-ctx.Done():
 		}
-		for {
-			select {
-			case n := <-a.notes:
-				write(context.WithoutCancel(ctx), n)
-			default:
-				return
-			}
+		select {
+		case n := <-a.notes.queue:
+			a.write(ctx, n)
+		default:
+			return
 		}
 	}
+}
+
+// write writes a note, again and again if need be: what is bad has to be known
+// after a restart, and by other nodes. What the history will never take is lost,
+// and so is what it does not take when the context has ended.
+func (a *Agent) write(ctx context.Context, n note) {
+	for failed := false; ; failed = true {
+		err := a.writeOnce(context.WithoutCancel(ctx), n)
+		switch {
+		case err == nil && failed:
+			a.log.Info("the history of objects is written again")
+			fallthrough
+		case err == nil:
+			a.notes.unwritten.Add(-1)
+			return
+		case ctx.Err() != nil || hopeless(err):
+			a.lose(err)
+			return
+		case !failed:
+			a.log.Warn("writing the history of objects: it is tried again until it works", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(noteAgain):
+		}
+	}
+}
+
+func (a *Agent) writeOnce(ctx context.Context, n note) error {
+	ctx, cancel := context.WithTimeout(ctx, noteLimit)
+	defer cancel()
+	defer a.known.forget()
+	return n(ctx, a.cfg.History)
+}
+
+func (a *Agent) lose(why error) {
+	a.notes.unwritten.Add(-1)
+	a.notes.lost.Add(1)
+	a.log.Warn("an event of the history of objects is lost", "err", why)
+}
+
+// hopeless reports whether trying again would not help.
+func hopeless(err error) bool {
+	return errors.Is(err, objects.ErrNotFound) || is[*objects.TooLargeError](err)
 }

@@ -50,6 +50,13 @@ func (a *Agent) confine() error {
 	return nil
 }
 
+// onlyPins reports whether a folder is on a BPF file system, which holds nothing
+// but pins.
+func onlyPins(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && fs.Type == unix.BPF_FS_MAGIC
+}
+
 // rights is what the daemon keeps once it serves.
 func (a *Agent) rights() (confine.Limits, error) {
 	profile, err := profile()
@@ -66,8 +73,12 @@ func (a *Agent) rights() (confine.Limits, error) {
 		Write: a.cfg.State,
 	}
 	if a.cfg.Pin != "" {
+		above := filepath.Dir(a.cfg.Pin)
 		l.Write = append(l.Write, a.cfg.Pin)
-		l.Remove = append(l.Remove, filepath.Dir(a.cfg.Pin))
+		l.Remove = append(l.Remove, above)
+		if onlyPins(above) { // to make the folder again if somebody removes it
+			l.Write = append(l.Write, above)
+		}
 	}
 	if a.cfg.Pprof {
 		l.Read = append(l.Read, "/proc/self/exe") // a profile names what was built

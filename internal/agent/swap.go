@@ -102,24 +102,39 @@ func (s *spare) close() {
 }
 
 // Swap verifies an object and puts it in the place of the one that counts. What
-// it counts is watched for a while: see judge. Errors are *bundle.VerifyError,
-// *bpf.DigestError, *bpf.LayoutError, *bpf.FormatError, *ViolationError and
-// *bpf.LoadError.
-func (a *Agent) Swap(o Object, want bpf.Digest) (wire.SwapResult, error) {
+// it counts is watched for a while: see judge. What was found bad, or could not
+// be recorded to be, is taken only if that is asked for. Errors are
+// *bundle.VerifyError, *bpf.DigestError, *bpf.LayoutError, *bpf.FormatError,
+// *ViolationError, *bpf.LoadError, *BadError and *HistoryError.
+func (a *Agent) Swap(ctx context.Context, ask wire.SwapRequest) (result wire.SwapResult, err error) {
+	o := Object{Bytes: ask.Object, Bundle: ask.Bundle, Origin: "sent to the API"}
 	if len(a.cfg.Keys) == 0 {
-		return wire.SwapResult{}, ErrNoKey
+		return result, ErrNoKey
 	}
-	if got := o.Digest(); want != "" && got != want {
-		return wire.SwapResult{}, &bpf.DigestError{Want: want, Got: got}
+	if got := o.Digest(); ask.Digest != "" && got != ask.Digest {
+		return result, &bpf.DigestError{Want: ask.Digest, Got: got}
 	}
 	if err := admit(o, a.cfg.Keys); err != nil {
-		return wire.SwapResult{}, err
+		return result, err
+	}
+	if !ask.Force {
+		if err := a.notBad(ctx, o.Digest()); err != nil {
+			return result, err
+		}
 	}
 	staged, err := a.probe.Stage(o.Bytes, o.Digest()) // takes the verifier's time, and the probe goes on
 	if err != nil {
-		return wire.SwapResult{}, err
+		return result, err
 	}
 	defer staged.Close()
+	if ask.DryRun {
+		return wire.SwapResult{Digest: o.Digest(), Previous: a.probe.Digest()}, nil
+	}
+	if !ask.Force {
+		if err := a.record(ctx, o); err != nil {
+			return result, err
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.swap(staged, o)
@@ -176,11 +191,12 @@ func (a *Agent) judge(now time.Time) {
 		}
 		a.trial = nil
 		a.log.Warn("rolled back", "object", a.current.Digest(), "took", time.Since(now).Round(time.Microsecond))
-		a.note(markBad(bad, reason), markLoaded(a.current))
+		a.condemn(bad, reason)
+		a.note(markLoaded(a.current))
 	case now.After(t.until):
 		a.good, a.trial = a.current, nil
 		a.log.Info("good", "object", a.current.Digest())
-		a.note(markGood(a.current, "no surge of retransmits"))
+		a.praise(a.current, "no surge of retransmits")
 	}
 }
 
@@ -233,6 +249,8 @@ func (a *Agent) rollBackTo(to, from Object) (wire.SwapResult, error) {
 	}
 	a.good = to
 	a.log.Warn("rolled back", "object", to.Digest(), "previous", from.Digest(), "reason", "asked for", "took", result.Took.Round(time.Microsecond))
-	a.note(markBad(from, "rolled back by hand"), markLoaded(to), markGood(to, "rolled back to"))
+	a.condemn(from, "rolled back by hand")
+	a.note(markLoaded(to))
+	a.praise(to, "rolled back to")
 	return result, a.lookAgain()
 }

@@ -119,7 +119,7 @@ func (a *Agent) check() error {
 	if !a.mismatch.due(now) {
 		return nil
 	}
-	if err := a.repair(); err != nil {
+	if err := a.repair(m); err != nil {
 		a.log.Error("not repaired", "err", err)
 		return nil
 	}
@@ -140,12 +140,23 @@ func (a *Agent) tellMismatch(now time.Time) {
 	a.latest.Store(newReading(s))
 }
 
-// repair puts the last good object in the place of whatever is there. What is
-// wrong with a map, or runs beside the probe, it cannot mend: that stays a
-// mismatch, for a person to look at, while counting goes on.
-func (a *Agent) repair() error {
-	if _, err := a.put(a.good); err != nil {
+// repair puts the last good object in the place of whatever is there, which ends
+// the trial of another one. Where only a pin is missing, what runs is put in its
+// own place, and pinned by that. What is wrong with a map, or runs beside the
+// probe, it cannot mend: that stays a mismatch, for a person to look at, while
+// counting goes on.
+func (a *Agent) repair(m *bpf.MismatchError) error {
+	was, to := a.current, a.good
+	if m.Pin {
+		to = was
+	}
+	if _, err := a.put(to); err != nil {
 		return err
+	}
+	if was.Digest() != to.Digest() {
+		a.log.Warn("rolled back", "object", to.Digest(), "previous", was.Digest(), "reason", "hash mismatch")
+		a.condemn(was, "hash mismatch while it was on trial: "+m.Error())
+		a.note(markLoaded(to))
 	}
 	return a.probe.Check()
 }

@@ -40,11 +40,13 @@ type Object struct {
 // SwapRequest asks for another object in the place of the running one.
 type SwapRequest struct {
 	Object []byte     `json:"object"`
-	Bundle []byte     `json:"bundle"` // the Sigstore bundle, as JSON
-	Digest bpf.Digest `json:"digest"` // of the object, as the sender knows it
+	Bundle []byte     `json:"bundle"`            // the Sigstore bundle, as JSON
+	Digest bpf.Digest `json:"digest"`            // of the object, as the sender knows it
+	Force  bool       `json:"force,omitempty"`   // take it, too, if it was found bad, or if that cannot be known or recorded
+	DryRun bool       `json:"dry_run,omitempty"` // do everything but put it in place and write the history
 }
 
-// SwapResult says what runs now.
+// SwapResult says what runs now; after a dry run, what would.
 type SwapResult struct {
 	Digest   bpf.Digest    `json:"digest"`
 	Previous bpf.Digest    `json:"previous"`

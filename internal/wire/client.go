@@ -63,7 +63,12 @@ func (c *Client) Objects(ctx context.Context) (Objects, error) {
 // Swap puts another object in the place of the running one, if the bundle is a
 // signature of it that the probe accepts.
 func (c *Client) Swap(ctx context.Context, object, bundle []byte) (SwapResult, error) {
-	body, err := json.Marshal(SwapRequest{Object: object, Bundle: bundle, Digest: bpf.DigestOf(object)})
+	return c.SwapAs(ctx, SwapRequest{Object: object, Bundle: bundle, Digest: bpf.DigestOf(object)})
+}
+
+// SwapAs is Swap with all that can be asked for.
+func (c *Client) SwapAs(ctx context.Context, q SwapRequest) (SwapResult, error) {
+	body, err := json.Marshal(q)
 	if err != nil {
 		return SwapResult{}, err
 	}

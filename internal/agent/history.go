@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-cd/sluice/bpf"
+	"github.com/sluice-cd/sluice/bpf/probe"
+	"github.com/sluice-cd/sluice/internal/objects"
+	"github.com/sluice-cd/sluice/internal/wire"
+)
+
+// historyLimit bounds asking the history, and historyFor is how long its answer
+// serves all readers.
+const (
+	historyLimit = 5 * time.Second
+	historyFor   = time.Second
+)
+
+// BadError means that an object was found bad, here or on another node.
+type BadError struct {
+	Digest bpf.Digest
+	Reason string
+}
+
+func (e *BadError) Error() string {
+	return fmt.Sprintf("the eBPF object %s was found bad: %s", e.Digest, e.Reason)
+}
+
+// Hint says how to take it all the same.
+func (e *BadError) Hint() string {
+	return "sluice bpf history says what is known of it; --force takes it all the same"
+}
+
+// HistoryError means that the history does not say whether an object is bad, or
+// could not be told.
+type HistoryError struct{ Err error }
+
+func (e *HistoryError) Error() string {
+	return fmt.Sprintf("no object is taken while the history of objects cannot be read and written: %v", e.Err)
+}
+
+func (e *HistoryError) Unwrap() error { return e.Err }
+
+// Hint says what to look at.
+func (e *HistoryError) Hint() string {
+	return "is its disk full, or its etcd away? --force takes the object all the same, but whether it is good or bad may be forgotten"
+}
+
+// notBad returns a *BadError for an object that was found bad, and a
+// *HistoryError if that cannot be known.
+func (a *Agent) notBad(ctx context.Context, digest bpf.Digest) error {
+	a.mu.Lock()
+	reason, bad := a.bad[digest]
+	a.mu.Unlock()
+	if bad {
+		return &BadError{Digest: digest, Reason: reason}
+	}
+	if a.cfg.History == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, historyLimit)
+	defer cancel()
+	e, err := a.cfg.History.Find(ctx, digest)
+	if errors.Is(err, objects.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return &HistoryError{err}
+	}
+	if reason, bad := badReason(e); bad {
+		return &BadError{Digest: digest, Reason: reason}
+	}
+	return nil
+}
+
+// record stores an object before it is loaded. The error is a *HistoryError.
+func (a *Agent) record(ctx context.Context, o Object) error {
+	if a.cfg.History == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, historyLimit)
+	defer cancel()
+	if err := storeObject(o)(ctx, a.cfg.History); err != nil {
+		return &HistoryError{err}
+	}
+	return nil
+}
+
+// condemn calls an object bad. The caller holds the lock.
+func (a *Agent) condemn(o Object, why string) {
+	a.bad[o.Digest()] = why
+	a.note(markBad(o, why))
+}
+
+// praise calls an object good. The caller holds the lock.
+func (a *Agent) praise(o Object, why string) {
+	delete(a.bad, o.Digest())
+	a.note(markGood(o, why))
+}
+
+// resume chooses the object that a start takes; nil is that of the flags. One that
+// was named (--object) is always taken, and so is a built-in one that never
+// counted here: the daemon is another version. Otherwise a restart goes on with
+// what was loaded here last, if that was found good and its signature holds.
+// Unless it is what the flags say, the log says which one is taken, and why.
+func (a *Agent) resume() *Object {
+	if a.cfg.History == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), historyLimit)
+	defer cancel()
+	given := a.cfg.Object.Digest()
+	before, err := a.cfg.History.LoadedHere(ctx)
+	if err != nil {
+		a.log.Warn("taking the object of the flags: the history does not say what was loaded last", "object", given, "err", err)
+		return nil
+	}
+	var bad *BadError
+	if errors.As(a.notBad(ctx, given), &bad) {
+		a.bad[given] = bad.Reason
+		a.log.Warn("the object of the flags was found bad", "object", given, "reason", bad.Reason)
+	}
+	last := a.lastOf(ctx, before)
+	if last == nil || last.Digest() == given {
+		return nil
+	}
+	log := a.log.With("given", given, "last", last.Digest())
+	switch {
+	case given != bpf.DigestOf(probe.Object()):
+		log.Warn("taking the object of --object, not the good one that was loaded last; sluice bpf swap takes that again")
+		return nil
+	case bad == nil && !slices.ContainsFunc(before, func(e objects.Entry) bool { return e.Digest == given }):
+		log.Warn("taking the built-in object, which is new here, not the good one that was loaded last; sluice bpf swap takes that again")
+		return nil
+	}
+	log.Info("taking the good object that was loaded last, not the built-in one; sluice bpf rollback goes back")
+	return last
+}
+
+// lastOf is the first of the objects that is good, whole and vouched for.
+func (a *Agent) lastOf(ctx context.Context, list []objects.Entry) *Object {
+	for _, e := range list {
+		if !e.Good {
+			a.log.Info("not going on with an object that is not known to be good", "object", e.Digest)
+			continue
+		}
+		found, err := a.cfg.History.Get(ctx, e.Digest)
+		o := Object{Bytes: found.Bytes, Bundle: found.Bundle, Origin: "history"}
+		if err == nil {
+			err = a.vouched(o)
+		}
+		if err == nil {
+			return &o
+		}
+		a.log.Warn("not going on with an object of the history", "object", e.Digest, "err", err)
+	}
+	return nil
+}
+
+// known is what the history said last, for all readers.
+type known struct {
+	mu   sync.Mutex
+	at   time.Time
+	list []wire.Object
+	err  error
+}
+
+// history is what is known of objects, the newest first, as of a moment ago: a
+// thousand readers read it once a second.
+func (a *Agent) history(ctx context.Context) ([]wire.Object, error) {
+	if a.cfg.History == nil {
+		return []wire.Object{}, nil
+	}
+	k := &a.known
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if time.Since(k.at) < historyFor {
+		return k.list, k.err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), historyLimit) // who asks first may go, the others wait
+	defer cancel()
+	entries, err := a.cfg.History.List(ctx)
+	k.list, k.err, k.at = []wire.Object{}, err, time.Now()
+	for _, e := range slices.Backward(entries) {
+		o := wire.Object{Digest: e.Digest, Time: e.Time, Good: e.Good, Signed: len(e.Bundle) > 0}
+		o.Bad, _ = badReason(e)
+		k.list = append(k.list, o)
+	}
+	return k.list, k.err
+}
+
+// forget makes the next reader see what was just written.
+func (k *known) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at = time.Time{}
+}
+
+func badReason(e objects.Entry) (reason string, bad bool) {
+	if reason, bad = e.Bad(); bad {
+		reason = cmp.Or(reason, "nobody said why")
+	}
+	return reason, bad
+}
