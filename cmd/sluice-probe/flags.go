@@ -100,7 +100,7 @@ func (o *options) flags() *flag.FlagSet {
 	f.StringVar(&o.pin, "pin", "", "keep counters in this `DIR` of a bpf file system while no daemon runs, or none (default: sluice-probe on the first such file system)")
 	f.BoolVar(&o.keep, "keep", false, "at the end leave the probe counting for the next start")
 
-	f.StringVar(&o.object, "object", "", "load this eBPF object `FILE` and not the built-in one")
+	f.StringVar(&o.object, "object", "", "load this eBPF object `FILE` (default: after a restart the good one that was loaded last, else the built-in one)")
 	f.StringVar(&o.bundle, "bundle", "", "`FILE` with the signature of --object")
 	f.Var(&o.keys, "key", "`FILE` with a public key whose signature counts, also for objects that come later; repeatable")
 	f.StringVar(&o.digest, "digest", "", "`sha256:…` of --object, verified by somebody else before")

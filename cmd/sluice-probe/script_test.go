@@ -94,7 +94,7 @@ func build(t testing.TB) string {
 
 // TestScripts runs every script in testdata with the real daemon. They are the
 // manual, too. Each has a control group $CGROUP with a service in it, a place for
-// pins $PIN, and a signed object.
+// pins $PIN, and signed objects.
 func TestScripts(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.Need(t, "etcd")
@@ -159,12 +159,18 @@ func signed(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	plain := append(probe.Object(), 0)
+	plainBundle, err := signer.Blob(context.Background(), plain)
+	if err != nil {
+		return err
+	}
 	env.Setenv("KEY", public)
+	env.Setenv("PLAIN", string(bpf.DigestOf(plain)))
 	env.Setenv("DIGEST", string(bpf.DigestOf(object)))
 	env.Setenv("BUILTIN", string(bpf.DigestOf(probe.Object())))
 	var errs []error
 	for name, content := range map[string][]byte{
-		"probe.o": object, "probe.o.json": bundle, "foreign.o": foreign, "foreign.o.json": foreignBundle, "cut.o": object[:len(object)/2],
+		"probe.o": object, "probe.o.json": bundle, "plain.o": plain, "plain.o.json": plainBundle, "foreign.o": foreign, "foreign.o.json": foreignBundle, "cut.o": object[:len(object)/2],
 	} {
 		errs = append(errs, os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o644))
 	}
