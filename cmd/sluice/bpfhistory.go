@@ -53,7 +53,8 @@ func bpfHistoryCommand() *cobra.Command {
 		Use: "history", Short: "Which objects were loaded, and how each did", Args: cobra.NoArgs,
 		Long: `History lists the objects that a running sluice-probe knows; or, with --history,
 everything that all nodes have said about each, from the directory or the etcd
-where it is kept.`,
+where it is kept. Of each object the newest 200 events are kept, and of the older
+ones those on which rests whether it is good or bad.`,
 		Example: `  sluice bpf history
   sluice bpf history --history dir:/var/lib/sluice-probe
   sluice bpf history --history etcd:https://etcd-1:2379,https://etcd-2:2379 --etcd-ca ca.pem -o json`,

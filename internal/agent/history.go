@@ -55,14 +55,8 @@ func (e *HistoryError) Hint() string {
 // notBad returns a *BadError for an object that was found bad, and a
 // *HistoryError if that cannot be known.
 func (a *Agent) notBad(ctx context.Context, digest bpf.Digest) error {
-	a.mu.Lock()
-	reason, bad := a.bad[digest]
-	a.mu.Unlock()
-	if bad {
-		return &BadError{Digest: digest, Reason: reason}
-	}
-	if a.cfg.History == nil {
-		return nil
+	if err := a.notBadHere(digest); err != nil || a.cfg.History == nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, historyLimit)
 	defer cancel()
@@ -74,6 +68,16 @@ func (a *Agent) notBad(ctx context.Context, digest bpf.Digest) error {
 		return &HistoryError{err}
 	}
 	if reason, bad := badReason(e); bad {
+		return &BadError{Digest: digest, Reason: reason}
+	}
+	return nil
+}
+
+// notBadHere returns a *BadError for an object that this daemon has rolled back.
+func (a *Agent) notBadHere(digest bpf.Digest) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if reason, bad := a.bad[digest]; bad {
 		return &BadError{Digest: digest, Reason: reason}
 	}
 	return nil

@@ -196,6 +196,34 @@ func TestAFullDiskOfTheHistory(t *testing.T) {
 	}
 }
 
+// What the daemon found bad is no object to go back to, though the history, which
+// cannot be written, still says that it is good.
+func TestARollbackKnowsWhatTheHistoryDoesNotKnowYet(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	l := newLab(t, func(c *Config) { c.History = nodeHistory(t, dir, "node-1") })
+	if _, refused := l.offer(other(t)); refused != nil {
+		t.Fatal(refused)
+	}
+	l.eventually("it to be good", func() bool { return l.entry(bpf.DigestOf(other(t))).Good })
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.client.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.client.Rollback(t.Context())
+	if answer := (*wire.Error)(nil); !errors.As(err, &answer) || answer.Status != http.StatusConflict || !strings.Contains(answer.Message, "was found bad: rolled back by hand") {
+		t.Errorf("a second rollback: %v", err)
+	}
+	if got := l.running(); got != BuiltIn().Digest() {
+		t.Errorf("%s runs", got)
+	}
+}
+
 // TestAMismatchEndsATrial replaces a program while a new object is on trial.
 func TestAMismatchEndsATrial(t *testing.T) {
 	l := newLab(t, func(c *Config) { c.Probation = time.Hour })

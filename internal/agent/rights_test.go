@@ -1,18 +1,25 @@
 package agent
 
 import (
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluice-cd/sluice/bpf"
 	"github.com/sluice-cd/sluice/internal/confine"
 )
 
 func TestWhatADaemonKeepsIsWhatItWasToldToUse(t *testing.T) {
+	fs, err := bpf.MountedBPFFS()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		cfg                        Config
 		read, write, remove, never []string
+		notWritten                 string
 	}{
 		"a daemon that was told little": {
 			cfg:  Config{Cgroup: "/sys/fs/cgroup/web", Listen: []string{"tcp:127.0.0.1:9465"}},
@@ -21,6 +28,14 @@ func TestWhatADaemonKeepsIsWhatItWasToldToUse(t *testing.T) {
 		"pinned counters are written, and their folder goes at the end": {
 			cfg:   Config{Pin: "/sys/fs/bpf/sluice/probe"},
 			write: []string{"/sys/fs/bpf/sluice/probe"}, remove: []string{"/sys/fs/bpf/sluice"},
+		},
+		"a folder of pins that somebody removes is made again": {
+			cfg:   Config{Pin: fs + "/sluice-probe"},
+			write: []string{fs + "/sluice-probe", fs}, remove: []string{fs},
+		},
+		"what is above a BPF file system is not written": {
+			cfg:   Config{Pin: fs},
+			write: []string{fs}, remove: []string{filepath.Dir(fs)}, notWritten: filepath.Dir(fs),
 		},
 		"a socket is removed from its folder": {
 			cfg:    Config{Listen: []string{"tcp::9465", "unix:/run/sluice/probe.sock"}},
@@ -52,6 +67,9 @@ func TestWhatADaemonKeepsIsWhatItWasToldToUse(t *testing.T) {
 					t.Errorf("%s: it may %s %s", name, kind, path)
 				}
 			}
+		}
+		if tt.notWritten != "" && slices.Contains(got.Write, tt.notWritten) {
+			t.Errorf("%s: it may write %s", name, tt.notWritten)
 		}
 		if tt.write == nil && len(got.Write) > 0 {
 			t.Errorf("%s: it may write %v", name, got.Write)

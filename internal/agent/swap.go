@@ -214,6 +214,9 @@ func (a *Agent) Rollback(ctx context.Context) (wire.SwapResult, error) {
 		return wire.SwapResult{}, ErrNothingBefore
 	}
 	accept := func(o objects.Object) error { // an entry of somebody else does not stand in the way
+		if err := a.notBadHere(o.Digest); err != nil { // which the history may not know yet
+			return err
+		}
 		return a.vouched(Object{Bytes: o.Bytes, Bundle: o.Bundle})
 	}
 	found, err := a.cfg.History.LastGoodOf(ctx, current.Digest(), accept)
