@@ -177,15 +177,15 @@ var attacks = map[string]attack{
 	}, program: "connection", what: "list of its maps", again: true},
 	"another map is pinned in its place": {do: func(t *testing.T, p *Probe, _ string) {
 		repin(t, p, "map_totals", double(t, mapOf(t, p, "totals")))
-	}, of: "totals", what: "file", pinned: true},
+	}, of: "totals", what: "file", again: true, pinned: true},
 	"a pinned map is removed": {do: func(t *testing.T, p *Probe, _ string) {
 		repin(t, p, "map_totals", nil)
-	}, of: "totals", what: "file", pinned: true},
+	}, of: "totals", what: "file", again: true, pinned: true},
 	"the folder of pins is moved away": {do: func(t *testing.T, p *Probe, _ string) {
 		if err := os.Rename(p.opts.Pin, p.opts.Pin+"-moved"); err != nil {
 			t.Fatal(err)
 		}
-	}, what: "folder", pinned: true},
+	}, what: "folder", again: true, pinned: true},
 	"another link is pinned in its place": {do: func(t *testing.T, p *Probe, _ string) {
 		l, err := link.AttachCgroup(link.CgroupOptions{
 			Path: testenv.TempCgroup(t), Attach: ebpf.AttachCGroupInetEgress, Program: impostor(t, ebpf.AttachCGroupInetEgress),
@@ -195,7 +195,7 @@ var attacks = map[string]attack{
 		}
 		t.Cleanup(func() { _ = l.Close() })
 		repin(t, p, "link_egress", l)
-	}, program: "egress", what: "file", pinned: true},
+	}, program: "egress", what: "file", again: true, pinned: true},
 }
 
 func TestAttacksOnTheProbeAreFoundAndPutRight(t *testing.T) {
