@@ -232,15 +232,7 @@ func TestWithoutAKeyNoObjectIsTaken(t *testing.T) {
 }
 
 func TestCountersAreTakenOver(t *testing.T) {
-	fs, err := bpf.MountedBPFFS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pin, err := os.MkdirTemp(fs, "sluice-agent-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(pin) })
+	pin := pinFolder(t)
 	l := newLab(t, func(c *Config) { c.Pin, c.Keep = pin, true })
 	l.request(3)
 	l.eventually("three requests", func() bool { return requests(l.snapshot()) == 3 })

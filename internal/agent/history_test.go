@@ -143,31 +143,11 @@ func (l *lab) gauge(name string) string {
 // A disk is full: what counts goes on, no object is taken whose good or bad could
 // not be recorded, the metrics tell it, and nothing is lost when there is room.
 func TestAFullDiskOfTheHistory(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := disk(t)
 	l := newLab(t, func(c *Config) { c.History, c.Probation = nodeHistory(t, dir, "node-1"), time.Hour })
 	const unwritten = "sluice_probe_history_unwritten_events"
 	l.eventually("the first events to be written", func() bool { return l.entry(BuiltIn().Digest()).Good && l.gauge(unwritten) == "0" })
-	filler := filepath.Join(dir, "filler")
-	fill := func() {
-		f, err := os.Create(filler)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		for _, block := range []int{4096, 1} {
-			for err = nil; err == nil; {
-				_, err = f.Write(make([]byte, block))
-			}
-		}
-		if !errors.Is(err, unix.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	fill()
+	filler := fill(t, dir)
 	_, answer := l.offer(other(t))
 	if answer == nil || answer.Status != http.StatusServiceUnavailable || !strings.Contains(answer.Message, "no space left on device") || !strings.Contains(answer.Advice, "its disk full") {
 		t.Errorf("loading says %+v", answer)
@@ -196,14 +176,41 @@ func TestAFullDiskOfTheHistory(t *testing.T) {
 	}
 }
 
-// What the daemon found bad is no object to go back to, though the history, which
-// cannot be written, still says that it is good.
-func TestARollbackKnowsWhatTheHistoryDoesNotKnowYet(t *testing.T) {
-	dir := t.TempDir()
+// fill leaves no room on a disk and returns the file that takes it.
+func fill(t *testing.T, dir string) (filler string) {
+	t.Helper()
+	filler = filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, block := range []int{4096, 1} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, block))
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	return filler
+}
+
+// disk is a small one of its own.
+func disk(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// What the daemon found bad is no object to go back to, though the history, which
+// cannot be written, still says that it is good.
+func TestARollbackKnowsWhatTheHistoryDoesNotKnowYet(t *testing.T) {
+	dir := disk(t)
 	l := newLab(t, func(c *Config) { c.History = nodeHistory(t, dir, "node-1") })
 	if _, refused := l.offer(other(t)); refused != nil {
 		t.Fatal(refused)

@@ -12,40 +12,35 @@ import (
 	"github.com/sluice-cd/sluice/bpf"
 )
 
+// attacksOnPins are what somebody may do in the folder of pins.
+var attacksOnPins = map[string]func(t *testing.T, pin string){
+	"a link": func(t *testing.T, pin string) { remove(t, filepath.Join(pin, "link_egress")) },
+	"a map":  func(t *testing.T, pin string) { remove(t, filepath.Join(pin, "map_totals")) },
+	"the folder": func(t *testing.T, pin string) {
+		if err := os.RemoveAll(pin); err != nil {
+			t.Fatal(err)
+		}
+	},
+	"a map in the place of another one": func(t *testing.T, pin string) {
+		path := filepath.Join(pin, "map_totals")
+		remove(t, path)
+		m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if err := m.Pin(path); err != nil {
+			t.Fatal(err)
+		}
+	},
+}
+
 // TestPinsThatSomebodyRemovesAreMadeAgain: what runs is right, so it stays, and so
 // do the counters and a trial.
 func TestPinsThatSomebodyRemovesAreMadeAgain(t *testing.T) {
-	for name, attack := range map[string]func(t *testing.T, pin string){
-		"a link": func(t *testing.T, pin string) { remove(t, filepath.Join(pin, "link_egress")) },
-		"a map":  func(t *testing.T, pin string) { remove(t, filepath.Join(pin, "map_totals")) },
-		"the folder": func(t *testing.T, pin string) {
-			if err := os.RemoveAll(pin); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"a map in the place of another one": func(t *testing.T, pin string) {
-			path := filepath.Join(pin, "map_totals")
-			remove(t, path)
-			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Close()
-			if err := m.Pin(path); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
+	for name, attack := range attacksOnPins {
 		t.Run(name, func(t *testing.T) {
-			fs, err := bpf.MountedBPFFS()
-			if err != nil {
-				t.Fatal(err)
-			}
-			pin, err := os.MkdirTemp(fs, "sluice-agent-test-")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = os.RemoveAll(pin) })
+			pin := pinFolder(t)
 			l := newLab(t, func(c *Config) { c.Pin, c.Keep, c.Probation = pin, true, patience })
 			l.request(3)
 			if _, refused := l.offer(other(t)); refused != nil {
@@ -72,6 +67,21 @@ func TestPinsThatSomebodyRemovesAreMadeAgain(t *testing.T) {
 			l.eventually("all requests", func() bool { return requests(l.snapshot()) == 7 })
 		})
 	}
+}
+
+// pinFolder is an empty folder for pins.
+func pinFolder(t *testing.T) string {
+	t.Helper()
+	fs, err := bpf.MountedBPFFS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := os.MkdirTemp(fs, "sluice-agent-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(pin) })
+	return pin
 }
 
 func remove(t *testing.T, path string) {
