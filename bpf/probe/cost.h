@@ -1,6 +1,6 @@
-/* Measures what the probe itself takes, by the clock and of few runs. (The
- * statistics that the kernel keeps read the clock twice for every run of every
- * program of the machine, which takes as long as half of this probe does.) */
+/* Measures what the probe itself takes, by the clock and of few runs. (For the
+ * kernel's own statistics the clock is read twice for every run of every
+ * program of the machine, and CAP_SYS_ADMIN is needed.) */
 #pragma once
 
 #include <sluice.h>
