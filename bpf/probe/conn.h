@@ -23,7 +23,7 @@ struct conn {
 	__u8 early_read; /* what came early could be read */
 	__u16 bucket;	 /* of first_ns - answer_ns */
 	__u8 traced;	 /* the newest request has a trace */
-	__u8 status_more; /* bytes to be added to them */
+	__u8 unused;
 	/* The second line. */
 	__u64 oldest_ns; /* when the oldest request without an answer began */
 	__u64 newest_ns; /* when the newest one began */

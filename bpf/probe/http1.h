@@ -102,8 +102,8 @@ static __always_inline __u32 first_status(struct __sk_buff *skb,
 		return status_at(skb, s->off);
 	if (have >= STATUS_LINE)
 		return 0;
-	c->status_more = n > STATUS_LINE ? STATUS_LINE : n;
-	n = forget(c->status_more); /* or s->len is part of every state */
+	if (n > STATUS_LINE)
+		n = STATUS_LINE;
 	keep(have);
 	if (have >= STATUS_LINE ||
 	    bpf_skb_load_bytes(skb, s->off, c->status + have, within(n, 15)))

@@ -24,34 +24,34 @@ type probeConn struct {
 		Loose   uint8
 		Unused  [4]uint8
 	}
-	Busy       uint32
-	Ticket     uint32
-	InNext     uint32
-	Early      uint32
-	Asked      uint32
-	Given      uint32
-	Begun      uint32
-	BytesIn    uint32
-	InSeen     uint8
-	OutSeen    uint8
-	StatusLen  uint8
-	EarlyRead  uint8
-	Bucket     uint16
-	Traced     uint8
-	StatusMore uint8
-	OldestNs   uint64
-	NewestNs   uint64
-	UnreadNs   uint64
-	AnswerNs   uint64
-	FirstNs    uint64
-	SentNs     uint64
-	OutNext    uint32
-	BytesOut   uint32
-	Segments   uint32
-	EarlyEnd   uint32
-	EarlyNs    uint64
-	Status     [32]uint8
-	Trace      struct {
+	Busy      uint32
+	Ticket    uint32
+	InNext    uint32
+	Early     uint32
+	Asked     uint32
+	Given     uint32
+	Begun     uint32
+	BytesIn   uint32
+	InSeen    uint8
+	OutSeen   uint8
+	StatusLen uint8
+	EarlyRead uint8
+	Bucket    uint16
+	Traced    uint8
+	Unused    uint8
+	OldestNs  uint64
+	NewestNs  uint64
+	UnreadNs  uint64
+	AnswerNs  uint64
+	FirstNs   uint64
+	SentNs    uint64
+	OutNext   uint32
+	BytesOut  uint32
+	Segments  uint32
+	EarlyEnd  uint32
+	EarlyNs   uint64
+	Status    [32]uint8
+	Trace     struct {
 		_      structs.HostLayout
 		Id     [24]uint8
 		Form   uint8
