@@ -227,21 +227,6 @@ static __always_inline void arrives(struct __sk_buff *skb, struct bpf_sock *sk,
 	leave(c);
 }
 
-SEC("cgroup_skb/ingress")
-int ingress(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = skb->sk;
-	struct segment s;
-	__u64 began;
-
-	if (!sk || parse(skb, &s))
-		return 1;
-	began = sample(s.dice);
-	arrives(skb, sk, &s);
-	spent(began);
-	return 1;
-}
-
 /* departs takes note of a segment from one of our sockets. */
 static __always_inline void departs(struct __sk_buff *skb, struct bpf_sock *sk,
 				    struct segment *s)
@@ -284,8 +269,8 @@ static __always_inline void departs(struct __sk_buff *skb, struct bpf_sock *sk,
 	}
 }
 
-SEC("cgroup_skb/egress")
-int egress(struct __sk_buff *skb)
+/* passes takes note of a packet, and lets it pass. */
+static __always_inline int passes(struct __sk_buff *skb, int out)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct segment s;
@@ -294,9 +279,24 @@ int egress(struct __sk_buff *skb)
 	if (!sk || parse(skb, &s))
 		return 1;
 	began = sample(s.dice);
-	departs(skb, sk, &s);
+	if (out)
+		departs(skb, sk, &s);
+	else
+		arrives(skb, sk, &s);
 	spent(began);
 	return 1;
+}
+
+SEC("cgroup_skb/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	return passes(skb, 0);
+}
+
+SEC("cgroup_skb/egress")
+int egress(struct __sk_buff *skb)
+{
+	return passes(skb, 1);
 }
 
 /* accepted notes where a new connection begins. Data that came with the last
